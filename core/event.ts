@@ -1,0 +1,229 @@
+/**
+ * The nouns: what a writer hands in, what it is told, what a reader gets; and their limits.
+ *
+ * `admit` is the door through which every transaction passes, whatever store stands behind it: it refuses what no
+ * store may hold, and fills in what the writer left out. It does not know any stream's version.
+ *
+ * @module
+ */
+import type { Environment } from "./environment.ts";
+import { DuplicateEventId, InvalidArgument, LimitExceeded } from "./errors.ts";
+import { partitionHash } from "./placement.ts";
+import { equalUuids, formatUuid, newEventId, parseUuid, PARTITION_KEY_NAMESPACE, uuidV5 } from "./uuid.ts";
+import type { ExpectedVersion } from "./version.ts";
+
+/** UTF-8 bytes of a stream id, at least 1. No NUL. */
+export const STREAM_ID_BYTES_MAX = 64;
+/** UTF-8 bytes of an event name; it may be empty. */
+export const EVENT_NAME_BYTES_MAX = 255;
+/** Bytes of a transaction as one entry of the log: a larger one would not cross to another node in bounded memory. */
+export const TRANSACTION_BYTES_MAX = 64 * 1024 * 1024;
+/** The largest timestamp, milliseconds: in nanoseconds it still fits the 63 bits that the reference keeps. */
+export const TIMESTAMP_MS_MAX = 9_223_372_036_854;
+
+/** An event to append. */
+export interface NewEvent {
+  /** 1 to 64 bytes of UTF-8 without NUL. */
+  streamId: string;
+  /** At most 255 bytes of UTF-8. */
+  name: string;
+  /** A UUID that carries the hash of the partition key; made by the store when left out. An append is retried safely by repeating it with the same ids. */
+  eventId?: string;
+  /** What the writer believes about the stream; `any` when left out. */
+  expectedVersion?: ExpectedVersion;
+  /** Milliseconds since 1970, 0 to 9 223 372 036 854; now when left out. */
+  timestamp?: number;
+  /** Bytes, or text that is stored as UTF-8. Empty when left out. */
+  payload?: Uint8Array | string;
+  /** Bytes, or text that is stored as UTF-8. Empty when left out. */
+  metadata?: Uint8Array | string;
+}
+
+/** Events that are appended all or none, all in the partition of one key. */
+export interface Transaction {
+  /** A UUID. When left out it is the default key of the only stream: streams that differ need a key. */
+  partitionKey?: string;
+  events: readonly NewEvent[];
+}
+
+/** What became of one appended event. */
+export interface AppendedEvent {
+  eventId: string;
+  streamId: string;
+  version: number;
+  sequence: number;
+  /** Milliseconds since 1970. */
+  timestamp: number;
+}
+
+/** What became of an appended transaction. */
+export interface AppendResult {
+  partitionKey: string;
+  partition: number;
+  firstSequence: number;
+  lastSequence: number;
+  /** In the order in which they were given. */
+  events: AppendedEvent[];
+}
+
+/** A stored event. */
+export interface EventRecord {
+  readonly eventId: string;
+  readonly partitionKey: string;
+  readonly partition: number;
+  readonly transactionId: string;
+  readonly sequence: number;
+  readonly streamId: string;
+  readonly version: number;
+  readonly name: string;
+  /** Milliseconds since 1970. */
+  readonly timestamp: number;
+  readonly metadata: Uint8Array;
+  readonly payload: Uint8Array;
+}
+
+/** A NewEvent that passed `admit`: nothing is left out, text is bytes. */
+export interface AdmittedEvent {
+  streamId: string;
+  streamIdBytes: Uint8Array;
+  /** 16 bytes from the stream's name and its partition key, by which the engine knows the stream. */
+  streamKey: Uint8Array;
+  name: string;
+  nameBytes: Uint8Array;
+  eventId: Uint8Array;
+  /** Whether the writer gave the event id, so that this may be a retry. */
+  eventIdGiven: boolean;
+  expectedVersion: ExpectedVersion;
+  timestamp: number;
+  payload: Uint8Array;
+  metadata: Uint8Array;
+}
+
+/** A Transaction that passed `admit`. */
+export interface AdmittedTransaction {
+  partitionKey: Uint8Array;
+  /** Whether the partition key is the default key of the first event's stream. */
+  partitionKeyIsDefault: boolean;
+  partitionHash: number;
+  /** At least one. */
+  events: AdmittedEvent[];
+}
+
+/** A stream, found: its name in bytes, its partition key, and the 16 bytes by which the engine knows the pair. */
+export interface StreamIdentity {
+  streamIdBytes: Uint8Array;
+  partitionKey: Uint8Array;
+  partitionKeyIsDefault: boolean;
+  streamKey: Uint8Array;
+}
+
+const encoder = new TextEncoder();
+const EMPTY = new Uint8Array(0);
+
+/**
+ * Checks a transaction and fills in what was left out.
+ * @throws {InvalidArgument} a bad stream id, partition key, event id, timestamp or expected version, or no events
+ * @throws {LimitExceeded} an event name, or a timestamp, beyond its limit
+ * @throws {DuplicateEventId} one event id twice in the transaction
+ */
+export function admit(transaction: Transaction, environment: Environment): AdmittedTransaction {
+  const { events } = transaction;
+  if (events.length === 0) throw new InvalidArgument("A transaction needs at least one event");
+  const givenKey = transaction.partitionKey === undefined
+    ? null
+    : requireUuid(transaction.partitionKey, "partition key");
+  const now = environment.now();
+  const first = identify(events[0]!.streamId, givenKey);
+  const partitionKey = first.partitionKey;
+  const hash = partitionHash(partitionKey);
+  const admitted: AdmittedEvent[] = [];
+  const givenIds = new Set<string>();
+  for (let i = 0; i < events.length; i++) {
+    const event = events[i]!;
+    if (givenKey === null && event.streamId !== events[0]!.streamId) {
+      throw new InvalidArgument("A transaction over several streams needs a partition key");
+    }
+    const stream = i === 0 || event.streamId === events[0]!.streamId ? first : identify(event.streamId, partitionKey);
+    const nameBytes = encoder.encode(event.name);
+    if (nameBytes.length > EVENT_NAME_BYTES_MAX) {
+      throw new LimitExceeded("The event name", nameBytes.length, EVENT_NAME_BYTES_MAX);
+    }
+    const timestamp = event.timestamp ?? now;
+    if (!Number.isSafeInteger(timestamp) || timestamp < 0) {
+      throw new InvalidArgument(`A timestamp is a whole number of milliseconds from 0: found ${timestamp}`);
+    }
+    if (timestamp > TIMESTAMP_MS_MAX) {
+      throw new LimitExceeded("The timestamp", timestamp, TIMESTAMP_MS_MAX, "milliseconds");
+    }
+    const expectedVersion = event.expectedVersion ?? "any";
+    if (typeof expectedVersion === "number" && !(Number.isSafeInteger(expectedVersion) && expectedVersion >= 0)) {
+      throw new InvalidArgument(
+        `An expected version is any, exists, empty or a whole number: found ${expectedVersion}`,
+      );
+    }
+    let eventId: Uint8Array;
+    if (event.eventId === undefined) {
+      eventId = newEventId(hash, now, environment.random);
+    } else {
+      eventId = requireUuid(event.eventId, "event id");
+      const found = partitionHash(eventId);
+      if (found !== hash) {
+        throw new InvalidArgument(
+          `The event id ${formatUuid(eventId)} carries partition hash ${found}: partition key ${
+            formatUuid(partitionKey)
+          } needs ${hash}`,
+        );
+      }
+      const text = formatUuid(eventId);
+      if (givenIds.has(text)) throw new DuplicateEventId(text, "it is given twice in one transaction");
+      givenIds.add(text);
+    }
+    admitted.push({
+      streamId: event.streamId,
+      streamIdBytes: stream.streamIdBytes,
+      streamKey: stream.streamKey,
+      name: event.name,
+      nameBytes,
+      eventId,
+      eventIdGiven: event.eventId !== undefined,
+      expectedVersion,
+      timestamp,
+      payload: bytesOf(event.payload),
+      metadata: bytesOf(event.metadata),
+    });
+  }
+  return {
+    partitionKey,
+    partitionKeyIsDefault: first.partitionKeyIsDefault,
+    partitionHash: hash,
+    events: admitted,
+  };
+}
+
+/**
+ * The stream of this name under this partition key, its default one when null.
+ * @throws {InvalidArgument} the name is not 1 to 64 bytes of UTF-8 without NUL
+ */
+export function identify(streamId: string, partitionKey: Uint8Array | null): StreamIdentity {
+  const streamIdBytes = encoder.encode(streamId);
+  if (streamIdBytes.length === 0 || streamIdBytes.length > STREAM_ID_BYTES_MAX) {
+    throw new InvalidArgument(`A stream id has 1 to ${STREAM_ID_BYTES_MAX} bytes: found ${streamIdBytes.length}`);
+  }
+  if (streamIdBytes.includes(0)) throw new InvalidArgument("A stream id has no NUL");
+  const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, streamIdBytes);
+  if (partitionKey === null || equalUuids(partitionKey, defaultKey)) {
+    return { streamIdBytes, partitionKey: defaultKey, partitionKeyIsDefault: true, streamKey: defaultKey };
+  }
+  return { streamIdBytes, partitionKey, partitionKeyIsDefault: false, streamKey: uuidV5(partitionKey, streamIdBytes) };
+}
+
+/** @throws {InvalidArgument} `text` is not a UUID; the message calls it `what` */
+export function requireUuid(text: string, what: string): Uint8Array {
+  const bytes = parseUuid(text);
+  if (bytes === null) throw new InvalidArgument(`The ${what} must be a UUID: found ${JSON.stringify(text)}`);
+  return bytes;
+}
+
+function bytesOf(value: Uint8Array | string | undefined): Uint8Array {
+  return value === undefined ? EMPTY : typeof value === "string" ? encoder.encode(value) : value;
+}
