@@ -20,6 +20,9 @@ export interface Environment {
   fatal(reason: Error): never;
 }
 
+/** Where the engine and the listener tell what happened. `facts` are plain values. */
+export type Log = (level: "debug" | "info" | "warn" | "error", message: string, facts?: Record<string, unknown>) => void;
+
 const POOL_BYTES = 8192;
 
 /** The real clock and the real chance. `fatal` throws outside of every caller, where nothing can catch it. */

@@ -1,0 +1,52 @@
+/**
+ * Files open for reading, at most so many: a store has more segments than a process may hold files open.
+ *
+ * Reads are synchronous, so a file that is closed to make room is never one in use. A file that was replaced or
+ * removed must be forgotten first, else the old one goes on being read.
+ *
+ * @module
+ */
+import type { Disk, DiskFile } from "./disk.ts";
+
+/** Enough for the newest segments of many buckets with their index files, far below the usual limit of 1024. */
+const OPEN_FILES_MAX = 256;
+
+export class FilePool {
+  /** In order of use, the least recent first. */
+  readonly #open = new Map<string, DiskFile>();
+
+  constructor(readonly disk: Disk, readonly openFilesMax = OPEN_FILES_MAX) {}
+
+  /** Reads into all of `into`; returns how many bytes there were, fewer only at the end of the file. */
+  read(path: string, into: Uint8Array, offset: number): number {
+    return this.#file(path).read(into, offset);
+  }
+
+  size(path: string): number {
+    return this.#file(path).size();
+  }
+
+  /** The next read opens `path` anew. */
+  forget(path: string): void {
+    const file = this.#open.get(path);
+    if (file === undefined) return;
+    this.#open.delete(path);
+    file.close();
+  }
+
+  close(): void {
+    for (const path of [...this.#open.keys()]) this.forget(path);
+  }
+
+  #file(path: string): DiskFile {
+    let file = this.#open.get(path);
+    if (file !== undefined) {
+      this.#open.delete(path);
+    } else {
+      if (this.#open.size >= this.openFilesMax) this.forget(this.#open.keys().next().value!);
+      file = this.disk.open(path, "read");
+    }
+    this.#open.set(path, file);
+    return file;
+  }
+}
