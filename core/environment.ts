@@ -21,7 +21,11 @@ export interface Environment {
 }
 
 /** Where the engine and the listener tell what happened. `facts` are plain values. */
-export type Log = (level: "debug" | "info" | "warn" | "error", message: string, facts?: Record<string, unknown>) => void;
+export type Log = (
+  level: "debug" | "info" | "warn" | "error",
+  message: string,
+  facts?: Record<string, unknown>,
+) => void;
 
 const POOL_BYTES = 8192;
 
