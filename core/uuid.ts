@@ -13,9 +13,6 @@
  */
 import { hash } from "node:crypto";
 
-/** The namespace of default partition keys: UUIDv5(DNS namespace, "sierradb.tqwewe.com"). */
-export const PARTITION_KEY_NAMESPACE = parseUuid("219bd637-e279-53e9-9e2b-eabe5d9120cc")!;
-
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
 /** Lowercase, hyphenated. `bytes` holds the sixteen bytes from `at`. */
@@ -29,6 +26,9 @@ export function formatUuid(bytes: Uint8Array, at = 0): string {
 const UUID_FORM =
   /^\s*(?:urn:uuid:)?(?:([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})|([0-9a-f]{32}))\s*$/i;
 const BRACED_FORM = /^\s*\{([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}\s*$/i;
+
+/** The namespace of default partition keys: UUIDv5(DNS namespace, "sierradb.tqwewe.com"). */
+export const PARTITION_KEY_NAMESPACE = parseUuid("219bd637-e279-53e9-9e2b-eabe5d9120cc")!;
 
 /** The sixteen bytes of a UUID written hyphenated, as 32 digits, in braces, or as a URN, in either case; else null. */
 export function parseUuid(text: string): Uint8Array | null {

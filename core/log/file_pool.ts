@@ -15,6 +15,9 @@ export class FilePool {
   /** In order of use, the least recent first. */
   readonly #open = new Map<string, DiskFile>();
 
+  /** Counts how often bytes that could have been read were taken back: what was read before is not to be trusted. */
+  generation = 0;
+
   constructor(readonly disk: Disk, readonly openFilesMax = OPEN_FILES_MAX) {}
 
   /** Reads into all of `into`; returns how many bytes there were, fewer only at the end of the file. */

@@ -1,0 +1,460 @@
+/**
+ * The single writer of a node: the only place that gives out versions and sequences.
+ *
+ * While one batch is being synced, appends wait here. When the sync returns, all that waited are taken together: for
+ * each the heads decide whether it is accepted, a retry, or refused; the accepted are encoded, bucket by bucket,
+ * straight into the journal's batch, and from there written to their segments; then one write and one sync of the
+ * journal make all of them durable, and only then are they published and answered.
+ *
+ * A refusal leaves no trace. One that was decided on what the same batch had given out is told only when that batch is
+ * durable; if the disk had no room after all, it is decided again.
+ *
+ * @module
+ */
+import type { Bucket } from "./bucket.ts";
+import type { Environment } from "./environment.ts";
+import { Damaged, DiskFull, DuplicateEventId, LimitExceeded, StoreClosed, WrongExpectedVersion } from "./errors.ts";
+import { type AdmittedTransaction, type AppendResult, TRANSACTION_BYTES_MAX } from "./event.ts";
+import { IndexDamaged } from "./index/segment_index.ts";
+import { HeadTable } from "./index/heads.ts";
+import { TERM_ALONE } from "./log/bucket_log.ts";
+import { NoSpace } from "./log/disk.ts";
+import { encodeFrame, type Frame, frameBytesBound, VERSION_MAX } from "./log/format.ts";
+import type { Journal } from "./log/journal.ts";
+import type { LogEnd } from "./log/journal_format.ts";
+import { bucketOf, partitionOf } from "./placement.ts";
+import { formatUuid } from "./uuid.ts";
+import { meets } from "./version.ts";
+
+/** A batch takes no more appends beyond this: the first of them should not wait for ever. */
+const BATCH_BYTES_MAX = 8 * 1024 * 1024;
+
+interface Waiting {
+  transaction: AdmittedTransaction;
+  partition: number;
+  frameBytesBound: number;
+  resolve(result: AppendResult): void;
+  reject(error: Error): void;
+}
+
+/** An append that the batch in progress accepted. */
+interface Accepted {
+  waiting: Waiting;
+  segment: number;
+  offset: number;
+  logIndex: number;
+  firstSequence: number;
+  versions: number[];
+  /** Retries of it that came within the same batch, and their answers. */
+  retries: { waiting: Waiting; result: AppendResult }[];
+}
+
+/** What a bucket has in the batch in progress. */
+interface BucketBatch {
+  bucket: Bucket;
+  /** The end of its log before the batch. */
+  logMark: LogEnd;
+  accepted: Accepted[];
+  /** Told when the batch is durable: answers that rest on what the batch gave out. */
+  held: { waiting: Waiting; error: Error }[];
+}
+
+export class AppendQueue {
+  readonly #buckets: readonly Bucket[];
+  readonly #partitionCount: number;
+  readonly #journal: Journal;
+  readonly #environment: Environment;
+  #waiting: Waiting[] = [];
+  #inFlight: Waiting[] = [];
+  #failure: Error | null = null;
+  #running: Promise<void> | null = null;
+  #closed = false;
+  /** Heads that a transaction of several events has given itself. */
+  readonly #own = new HeadTable();
+  /** Event ids given in the batch in progress. */
+  readonly #givenIds = new Map<string, Accepted>();
+
+  appendedTransactions = 0;
+
+  constructor(buckets: readonly Bucket[], partitionCount: number, journal: Journal, environment: Environment) {
+    this.#buckets = buckets;
+    this.#partitionCount = partitionCount;
+    this.#journal = journal;
+    this.#environment = environment;
+  }
+
+  /** Resolves when the transaction is durable and published. */
+  append(transaction: AdmittedTransaction): Promise<AppendResult> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (this.#closed) return Promise.reject(new StoreClosed());
+    const partition = partitionOf(transaction.partitionHash, this.#partitionCount);
+    const bytes = frameBytesBound(transaction);
+    const bytesMax = Math.min(TRANSACTION_BYTES_MAX, this.#bucketOf(partition).log.frameBytesMax);
+    if (bytes > bytesMax) return Promise.reject(new LimitExceeded("The transaction", bytes, bytesMax));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ transaction, partition, frameBytesBound: bytes, resolve, reject });
+      // Not at once: what else arrived in this turn belongs to the same batch.
+      this.#running ??= Promise.resolve().then(() => this.#run()).catch((cause) => this.#fail(cause));
+    });
+  }
+
+  /** Refuses new appends and waits for those in flight. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const batches = this.#takeBatch();
+      const again: Waiting[] = [];
+      const damaged: { bucket: Bucket; error: IndexDamaged }[] = [];
+      for (const [bucket, waiting] of batches) {
+        if (await bucket.roomForSegments()) continue;
+        batches.delete(bucket);
+        for (const { reject } of waiting) reject(new DiskFull("The disk is too full to index what is already stored"));
+      }
+      const written: BucketBatch[] = [];
+      for (const [bucket, waiting] of batches) {
+        const batch = this.#write(bucket, waiting, again, damaged);
+        if (batch !== null) written.push(batch);
+      }
+      await this.#commit(written, again);
+      this.#givenIds.clear();
+      for (const { bucket, error } of damaged) await rebuild(bucket, error);
+      this.#inFlight = [];
+      this.#waiting.unshift(...again);
+    }
+    this.#running = null; // In the same step as the look at what waits, or an append in between waits for ever.
+  }
+
+  /** Nobody can say what is durable: whoever waits is told, and the process ends. */
+  #fail(cause: unknown): void {
+    this.#failure = cause instanceof Error ? cause : new Error(String(cause));
+    for (const { reject } of [...this.#inFlight, ...this.#waiting]) reject(this.#failure);
+    this.#waiting = [];
+    this.#environment.fatal(this.#failure);
+  }
+
+  /** What waits, as much as one batch carries, by bucket. */
+  #takeBatch(): Map<Bucket, Waiting[]> {
+    let bytes = 0;
+    let count = 0;
+    while (count < this.#waiting.length && bytes < BATCH_BYTES_MAX) bytes += this.#waiting[count++]!.frameBytesBound;
+    const taken = count === this.#waiting.length ? this.#waiting : this.#waiting.slice(0, count);
+    this.#waiting = count === this.#waiting.length ? [] : this.#waiting.slice(count);
+    this.#inFlight = taken;
+    const batches = new Map<Bucket, Waiting[]>();
+    for (const waiting of taken) {
+      const bucket = this.#bucketOf(waiting.partition);
+      const list = batches.get(bucket);
+      if (list === undefined) batches.set(bucket, [waiting]);
+      else list.push(waiting);
+    }
+    return batches;
+  }
+
+  /** Decides, encodes and writes what waits for one bucket. Null when nothing of it is in the batch. */
+  #write(
+    bucket: Bucket,
+    waiting: Waiting[],
+    again: Waiting[],
+    damaged: { bucket: Bucket; error: IndexDamaged }[],
+  ): BucketBatch | null {
+    const journal = this.#journal;
+    const journalMark = journal.mark();
+    const batch: BucketBatch = { bucket, logMark: bucket.log.mark(), accepted: [], held: [] };
+    let recordOffset = bucket.log.end.offset;
+    journal.beginRecord();
+    const endRecord = () => {
+      const frames = journal.recordBytes();
+      if (frames.length > 0) bucket.log.write(frames, recordOffset);
+      journal.endRecord(bucket.number, bucket.log.end.segment, recordOffset, bucket.log.end.logIndex);
+    };
+    const roll = () => {
+      endRecord();
+      const previous = bucket.log.mark();
+      bucket.log.roll();
+      bucket.rolled(previous);
+      recordOffset = bucket.log.end.offset;
+      journal.beginRecord();
+    };
+    try {
+      for (const one of waiting) {
+        try {
+          this.#decide(one, batch, roll);
+        } catch (error) {
+          if (error instanceof NoSpace) throw error;
+          if (error instanceof IndexDamaged) {
+            again.push(one);
+            if (!damaged.some((other) => other.bucket === bucket)) damaged.push({ bucket, error });
+          } else if (batch.accepted.length > 0) {
+            batch.held.push({ waiting: one, error: error as Error });
+          } else {
+            one.reject(error as Error);
+          }
+        }
+      }
+      endRecord();
+    } catch (error) {
+      if (!(error instanceof NoSpace)) throw error;
+      journal.revert(journalMark);
+      this.#takeBack(batch, again, error);
+      for (const one of waiting) if (!again.includes(one)) one.reject(diskFull(error)); // No effect on what was answered.
+      return null;
+    }
+    return batch.accepted.length === 0 && batch.held.length === 0 ? null : batch;
+  }
+
+  #decide(waiting: Waiting, batch: BucketBatch, roll: () => void): void {
+    const { bucket } = batch;
+    const { transaction, partition } = waiting;
+    const { events } = transaction;
+    if (bucket.damage !== null) throw new Damaged(bucket.damage.file, bucket.damage.offset, bucket.damage.reason);
+    if (this.#isRetry(waiting, bucket)) return;
+
+    const firstSequence = bucket.pendingSequence(partition);
+    const versions: number[] = [];
+    const prevs: number[] = [];
+    this.#own.clear();
+    for (let i = 0; i < events.length; i++) {
+      const event = events[i]!;
+      const head = this.#own.get(event.streamKey) ?? bucket.pendingHead(event.streamKey) ?? bucket.streamHead({
+        streamIdBytes: event.streamIdBytes,
+        partitionKey: transaction.partitionKey,
+        streamKey: event.streamKey,
+      });
+      const current = head === null ? null : head.version;
+      if (!meets(event.expectedVersion, current)) {
+        const key = formatUuid(transaction.partitionKey);
+        throw new WrongExpectedVersion(event.streamId, key, event.expectedVersion, current);
+      }
+      const version = current === null ? 0 : current + 1;
+      if (version > VERSION_MAX) throw new LimitExceeded("The stream", version, VERSION_MAX, "events");
+      const sequence = firstSequence + i;
+      versions.push(version);
+      prevs.push(head === null ? 0 : sequence - head.sequence);
+      if (events.length > 1) this.#own.set(event.streamKey, version, sequence);
+    }
+
+    const { offset, segment, logIndex } = this.#encode(waiting, bucket, { firstSequence, versions, prevs }, roll);
+    const accepted: Accepted = { waiting, segment, offset, logIndex, firstSequence, versions, retries: [] };
+    batch.accepted.push(accepted);
+    bucket.setPendingSequence(partition, firstSequence + events.length);
+    for (let i = 0; i < events.length; i++) {
+      const event = events[i]!;
+      bucket.setPendingHead(event.streamKey, versions[i]!, firstSequence + i);
+      if (event.eventIdGiven) this.#givenIds.set(formatUuid(event.eventId), accepted);
+    }
+  }
+
+  /** Puts the frame at the end of the journal's batch, in a new segment if it does not fit the active one. */
+  #encode(
+    { transaction, partition, frameBytesBound }: Waiting,
+    { log }: Bucket,
+    given: { firstSequence: number; versions: number[]; prevs: number[] },
+    roll: () => void,
+  ): { segment: number; offset: number; logIndex: number } {
+    const journal = this.#journal;
+    for (;;) {
+      journal.reserve(frameBytesBound);
+      const start = journal.length;
+      const { segment, offset, logIndex } = log.end;
+      const frame = encodeFrame(journal.bytes, journal.view, start, transaction, {
+        logIndex,
+        term: TERM_ALONE,
+        partition,
+        prevChain: log.end.chain,
+        ...given,
+      });
+      const frameBytes = frame.end - start;
+      if (log.fits(frameBytes)) {
+        journal.length = frame.end;
+        log.advance(frameBytes, TERM_ALONE, frame.crc);
+        return { segment, offset, logIndex };
+      }
+      roll();
+    }
+  }
+
+  /**
+   * Whether an append repeats one that is stored, or accepted in this batch: then it is answered, or will be, as that one.
+   * @throws {DuplicateEventId} an id is there with other content
+   */
+  #isRetry(waiting: Waiting, bucket: Bucket): boolean {
+    const { transaction } = waiting;
+    for (const { eventId, eventIdGiven } of transaction.events) {
+      if (!eventIdGiven) continue;
+      const pending = this.#givenIds.get(formatUuid(eventId));
+      if (pending !== undefined) {
+        const result = answerRetry(transaction, storedPending(pending), eventId);
+        pending.retries.push({ waiting, result });
+        return true;
+      }
+      const frame = bucket.findEvent(eventId);
+      if (frame !== null) {
+        waiting.resolve(answerRetry(transaction, storedFrame(frame), eventId));
+        return true;
+      }
+    }
+    return false;
+  }
+
+  async #commit(batches: BucketBatch[], again: Waiting[]): Promise<void> {
+    const journal = this.#journal;
+    if (!journal.isEmpty) {
+      try {
+        await journal.prepare();
+      } catch (error) {
+        if (!(error instanceof NoSpace)) throw error;
+        for (const batch of batches) this.#takeBack(batch, again, error);
+        journal.abandon();
+        return;
+      }
+      await journal.commit(); // Only now may anyone be told that these events exist.
+    }
+    for (const { bucket, accepted, held } of batches) {
+      for (const one of accepted) bucket.publish(one.waiting.transaction, { ...one, partition: one.waiting.partition });
+      bucket.clearPending();
+      bucket.afterBatch();
+      this.appendedTransactions += accepted.length;
+      for (const one of accepted) {
+        one.waiting.resolve(resultOfAccepted(one));
+        for (const { waiting, result } of one.retries) waiting.resolve(result);
+      }
+      for (const { waiting, error } of held) waiting.reject(error);
+    }
+  }
+
+  /** The disk had no room for a bucket's part of the batch: as if it had never been. What was decided on it is decided again. */
+  #takeBack({ bucket, logMark, accepted, held }: BucketBatch, again: Waiting[], reason: NoSpace): void {
+    bucket.takeBack(logMark);
+    for (const { waiting, retries } of accepted) {
+      waiting.reject(diskFull(reason));
+      for (const retry of retries) retry.waiting.reject(diskFull(reason));
+      for (const { eventId } of waiting.transaction.events) this.#givenIds.delete(formatUuid(eventId));
+    }
+    for (const { waiting } of held) again.push(waiting);
+  }
+
+  #bucketOf(partition: number): Bucket {
+    return this.#buckets[bucketOf(partition, this.#buckets.length)]!;
+  }
+}
+
+function diskFull(reason: NoSpace): DiskFull {
+  return new DiskFull("The disk has no room for these events: nothing was stored", { cause: reason });
+}
+
+/** Makes the index of a segment again. If its segment is damaged as well, the appends that come back are told so. */
+async function rebuild(bucket: Bucket, error: IndexDamaged): Promise<void> {
+  try {
+    await bucket.rebuild(error);
+  } catch (damage) {
+    if (!(damage instanceof Damaged)) throw damage; // Noted by the bucket, which now refuses.
+  }
+}
+
+/** An event that is stored, or about to be: what a retry is compared with, and answered from. */
+interface StoredEvent {
+  eventId: Uint8Array;
+  streamIdBytes: Uint8Array;
+  nameBytes: Uint8Array;
+  metadata: Uint8Array;
+  payload: Uint8Array;
+  version: number;
+  sequence: number;
+  timestamp: number;
+}
+
+interface StoredTransaction {
+  partitionKey: Uint8Array;
+  partition: number;
+  events: StoredEvent[];
+}
+
+function storedFrame(frame: Frame): StoredTransaction {
+  const events: StoredEvent[] = [];
+  frame.rewind();
+  while (frame.next()) {
+    const { eventId, streamIdBytes, nameBytes, metadata, payload, version, sequence, timestamp } = frame;
+    events.push({ eventId, streamIdBytes, nameBytes, metadata, payload, version, sequence, timestamp });
+  }
+  return { partitionKey: frame.partitionKeyBytes(), partition: frame.partition, events };
+}
+
+function storedPending({ waiting, firstSequence, versions }: Accepted): StoredTransaction {
+  const { transaction, partition } = waiting;
+  const events = transaction.events.map((event, i) => ({
+    ...event,
+    version: versions[i]!,
+    sequence: firstSequence + i,
+  }));
+  return { partitionKey: transaction.partitionKey, partition, events };
+}
+
+function resultOfAccepted({ waiting: { transaction, partition }, firstSequence, versions }: Accepted): AppendResult {
+  return {
+    partitionKey: formatUuid(transaction.partitionKey),
+    partition,
+    firstSequence,
+    lastSequence: firstSequence + versions.length - 1,
+    events: transaction.events.map(({ eventId, streamId, timestamp }, i) => ({
+      eventId: formatUuid(eventId),
+      streamId,
+      version: versions[i]!,
+      sequence: firstSequence + i,
+      timestamp,
+    })),
+  };
+}
+
+/**
+ * The answer to an append with an id that is stored: that of the first time. A single event is compared with the stored
+ * one, several must equal the whole transaction.
+ * @throws {DuplicateEventId}
+ */
+function answerRetry(transaction: AdmittedTransaction, stored: StoredTransaction, eventId: Uint8Array): AppendResult {
+  const refuse = (why: string) => new DuplicateEventId(formatUuid(eventId), why);
+  const { events } = transaction;
+  if (!equalBytes(transaction.partitionKey, stored.partitionKey)) throw refuse("under another partition key");
+  const compared = events.length === 1
+    ? stored.events.filter((event) => equalBytes(event.eventId, events[0]!.eventId))
+    : stored.events;
+  if (compared.length !== events.length) {
+    throw refuse(`in a transaction of ${stored.events.length} events, this one has ${events.length}`);
+  }
+  for (let i = 0; i < events.length; i++) {
+    const [given, had] = [events[i]!, compared[i]!];
+    if (given.eventIdGiven && !equalBytes(given.eventId, had.eventId)) throw refuse(`event ${i} had another id`);
+    if (!equalBytes(given.streamIdBytes, had.streamIdBytes)) throw refuse(`event ${i} was of another stream`);
+    if (!equalBytes(given.nameBytes, had.nameBytes)) throw refuse(`event ${i} had another name`);
+    if (!equalBytes(given.payload, had.payload)) throw refuse(`event ${i} had another payload`);
+    if (!equalBytes(given.metadata, had.metadata)) throw refuse(`event ${i} had other metadata`);
+  }
+  return resultOf(stored.partitionKey, stored.partition, compared);
+}
+
+const decoder = new TextDecoder();
+
+function resultOf(partitionKey: Uint8Array, partition: number, events: StoredEvent[]): AppendResult {
+  return {
+    partitionKey: formatUuid(partitionKey),
+    partition,
+    firstSequence: events[0]!.sequence,
+    lastSequence: events.at(-1)!.sequence,
+    events: events.map(({ eventId, streamIdBytes, version, sequence, timestamp }) => ({
+      eventId: formatUuid(eventId),
+      streamId: decoder.decode(streamIdBytes),
+      version,
+      sequence,
+      timestamp,
+    })),
+  };
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}

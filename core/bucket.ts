@@ -1,0 +1,600 @@
+/**
+ * One log, its segments with their indexes, its heads: the unit of ownership. It has one writer, and nothing outside
+ * holds a reference into its segments.
+ *
+ * What is in an index is committed, and what is not in an index cannot be found: so the indexes are what a reader may
+ * see, and `publish` is the moment from which it may. A key only proposes an offset; the frame there decides.
+ *
+ * Damage stays where it is. What can be proved is answered; a read that would have to pass over the damage, or to say
+ * that there is nothing, fails with file and offset; appends are refused, because the log is never shortened.
+ *
+ * @module
+ */
+import type { Environment, Log } from "./environment.ts";
+import { Damaged } from "./errors.ts";
+import type { AdmittedTransaction, StreamIdentity } from "./event.ts";
+import type { BlockCache } from "./index/block_cache.ts";
+import { type Head, HeadTable } from "./index/heads.ts";
+import { IndexDamaged, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
+import { runSliced } from "./index/sliced.ts";
+import { BucketLog } from "./log/bucket_log.ts";
+import { type Disk, NoSpace } from "./log/disk.ts";
+import type { FilePool } from "./log/file_pool.ts";
+import { Chain, decodeSegmentHeader, type Frame, SEGMENT_HEADER_BYTES, type SegmentHeader } from "./log/format.ts";
+import type { LogEnd } from "./log/journal_format.ts";
+import { segmentFolder, segmentPath } from "./log/layout.ts";
+import type { RecoveredBucket } from "./log/recovery.ts";
+import { FrameReader, framesInOrder, LOOKUP_BYTES } from "./log/segment_reader.ts";
+
+export interface BucketContext {
+  disk: Disk;
+  dir: string;
+  environment: Environment;
+  log: Log;
+  pool: FilePool;
+  cache: BlockCache;
+  segmentBytes: number;
+}
+
+/** Heads kept from being looked up in files: 24 bytes each, in a table at most half full. */
+const HEADS_MAX = 131_072;
+/** Segments rolled but not yet sealed: each holds its index in memory. Appends wait beyond it. */
+const UNSEALED_MAX = 4;
+
+/** One segment of the log. */
+export interface Segment {
+  readonly number: number;
+  readonly path: string;
+  readonly firstLogIndex: number;
+  /** Where it ended when it was rolled; null while it is active. */
+  identity: SegmentIdentity | null;
+  index: SegmentIndex;
+  sealed: boolean;
+}
+
+export class Bucket {
+  readonly number: number;
+  readonly #context: BucketContext;
+  /** By number. */
+  readonly segments: Segment[] = [];
+  log!: BucketLog;
+  readonly #cache = new HeadTable(HEADS_MAX);
+  readonly #pending = new HeadTable();
+  /** Next sequence of each partition: the committed, and what the batch in progress has given out. */
+  readonly #nextSequences = new Map<number, number>();
+  readonly #pendingSequences = new Map<number, number>();
+  readonly #lookups: FrameReader;
+  #damage: Damaged | null = null;
+  #unindexed: Damaged | null = null;
+  /** Where the log ends for readers. The log itself may be a batch ahead. */
+  #publishedEnd!: LogEnd;
+  #maintenance: Promise<void> | null = null;
+
+  private constructor(context: BucketContext, number: number) {
+    this.#context = context;
+    this.number = number;
+    this.#lookups = new FrameReader(context.pool, LOOKUP_BYTES);
+  }
+
+  /** Opens the bucket as recovery left it: indexes that are missing are made again, frames that are not indexed are read. */
+  static async open(context: BucketContext, number: number, recovered: RecoveredBucket): Promise<Bucket> {
+    const bucket = new Bucket(context, number);
+    const end = await bucket.#openSegments(recovered);
+    bucket.log = BucketLog.open(context.disk, context.dir, number, context.segmentBytes, end);
+    if (bucket.segments.length === 0) bucket.#addActive(end);
+    bucket.#publishedEnd = bucket.log.mark();
+    if (recovered.damage !== null) bucket.noteDamage(recovered.damage, true);
+    bucket.#startMaintenance();
+    return bucket;
+  }
+
+  /** Why appends are refused; null when all is well. */
+  get damage(): Damaged | null {
+    return this.#damage;
+  }
+
+  /** Refuses appends from now on. `unindexed` when events may be missing in the indexes, so that nothing can be said not to exist. */
+  noteDamage(damage: Damaged, unindexed: boolean): void {
+    if (unindexed) this.#unindexed ??= damage;
+    if (this.#damage !== null) return;
+    this.#damage = damage;
+    this.#context.log("error", "A bucket is damaged: it refuses appends from now on", {
+      bucket: this.number,
+      file: damage.file,
+      offset: damage.offset,
+      reason: damage.reason,
+    });
+  }
+
+  get events(): number {
+    return this.segments.reduce((sum, { index }) => sum + index.events, 0);
+  }
+
+  get dataBytes(): number {
+    const active = this.segments.length - 1;
+    return this.segments.reduce((sum, { identity }, i) => sum + (i === active ? 0 : identity?.endOffset ?? 0), 0) +
+      this.log.end.offset;
+  }
+
+  // ---- What a reader may see -------------------------------------------------------------------------------------
+
+  /** The frame of an event, its cursor on the event; null if there is none. @throws {Damaged} | {IndexDamaged} */
+  findEvent(eventId: Uint8Array): Frame | null {
+    for (let i = this.segments.length - 1; i >= 0; i--) {
+      const segment = this.segments[i]!;
+      for (const offset of segment.index.eventOffsets(eventId)) {
+        const frame = this.frame(this.#lookups, segment, offset);
+        while (frame.next()) if (sameBytes(frame.bytes, frame.eventIdAt, eventId)) return frame;
+      }
+    }
+    if (this.#unindexed !== null) throw this.#unindexed;
+    return null;
+  }
+
+  /** The committed head of a stream, null while it has no events. @throws {Damaged} | {IndexDamaged} */
+  streamHead(stream: Pick<StreamIdentity, "streamKey" | "streamIdBytes" | "partitionKey">): Head | null {
+    const cached = this.#cache.get(stream.streamKey);
+    if (cached !== null) return cached;
+    for (let i = this.segments.length - 1; i >= 0; i--) {
+      const segment = this.segments[i]!;
+      // Mostly once: only when two streams share the 64 bits that the index keeps may the last version be another's.
+      for (let end = Infinity;;) {
+        const places = segment.index.streamPlaces(stream.streamKey, 0, end, 1, "backward");
+        if (places.length === 0) break;
+        for (const { version, offset } of places) {
+          const frame = this.frame(this.#lookups, segment, offset);
+          if (!moveTo(frame, stream, version)) continue;
+          this.#cache.set(stream.streamKey, version, frame.sequence);
+          return { version, sequence: frame.sequence };
+        }
+        end = places[0]!.version;
+      }
+    }
+    if (this.#unindexed !== null) throw this.#unindexed;
+    return null;
+  }
+
+  /** The committed head of a partition, null while it is empty. @throws {Damaged} */
+  partitionHead(partition: number): number | null {
+    const next = this.#nextSequence(partition);
+    return next === 0 ? null : next - 1;
+  }
+
+  #nextSequence(partition: number): number {
+    const known = this.#nextSequences.get(partition);
+    if (known !== undefined) return known;
+    if (this.#unindexed !== null) throw this.#unindexed;
+    let next = 0;
+    for (let i = this.segments.length - 1; i >= 0 && next === 0; i--) {
+      next = this.segments[i]!.index.partitionRange(partition)?.end ?? 0;
+    }
+    this.#nextSequences.set(partition, next);
+    return next;
+  }
+
+  /** A frame, for whoever found its offset in an index. @throws {Damaged} which is noted, so that appends stop */
+  frame(reader: FrameReader, segment: Segment, offset: number): Frame {
+    try {
+      return reader.frame(segment.path, offset);
+    } catch (error) {
+      if (error instanceof Damaged) this.noteDamage(error, false);
+      throw error;
+    }
+  }
+
+  /** Does `look`; an index file that turns out damaged is made again from its segment, and `look` done again. */
+  async lookUp<T>(look: () => T): Promise<T> {
+    for (;;) {
+      try {
+        return look();
+      } catch (error) {
+        if (!(error instanceof IndexDamaged)) throw error;
+        await this.rebuild(error);
+      }
+    }
+  }
+
+  /** Makes the index of a segment again. @throws {Damaged} the segment cannot be read whole */
+  async rebuild(damaged: IndexDamaged): Promise<void> {
+    await this.#maintenance;
+    this.#makeAgain(damaged);
+    await this.#startMaintenance();
+  }
+
+  #makeAgain(damaged: IndexDamaged): void {
+    const segment = this.segments.find(({ path }) => folderOf(path) === folderOf(damaged.file));
+    if (segment === undefined) throw damaged;
+    this.#context.log("warn", "An index file is damaged: it is made again from its segment", {
+      file: damaged.file,
+      offset: damaged.offset,
+      reason: damaged.reason,
+    });
+    segment.sealed = false;
+    segment.index.close();
+    segment.index = SegmentIndex.open(this.#indexContext, folderOf(segment.path));
+    const header = this.#header(segment.number, segment.path);
+    const end = segment.number < this.#publishedEnd.segment ? segment.identity!.endOffset : this.#publishedEnd.offset;
+    const { damage } = this.#indexFrames(segment, startOf(header), end, null);
+    if (damage === null) return;
+    this.noteDamage(damage, true);
+    throw damage;
+  }
+
+  // ---- The writer's side: used by append_queue.ts only -----------------------------------------------------------
+
+  /** The head that the next event of a stream follows: given out by the batch in progress, else committed. */
+  pendingHead(streamKey: Uint8Array): Head | null {
+    return this.#pending.get(streamKey);
+  }
+
+  setPendingHead(streamKey: Uint8Array, version: number, sequence: number): void {
+    this.#pending.set(streamKey, version, sequence);
+  }
+
+  pendingSequence(partition: number): number {
+    return this.#pendingSequences.get(partition) ?? this.#nextSequence(partition);
+  }
+
+  setPendingSequence(partition: number, next: number): void {
+    this.#pendingSequences.set(partition, next);
+  }
+
+  /** The batch is over: what it gave out is published, or never was. */
+  clearPending(): void {
+    this.#pending.clear();
+    this.#pendingSequences.clear();
+  }
+
+  /** The log rolled: frames from now on belong to a new segment. Called within a batch, before it is durable. */
+  rolled(previous: LogEnd): void {
+    const segment = this.segments[previous.segment]!;
+    segment.identity = identityOf(this.number, segment.firstLogIndex, previous);
+    this.#addActive(this.log.end);
+  }
+
+  /** Takes back what the batch in progress wrote: its log ends at `mark` again. */
+  takeBack(mark: LogEnd): void {
+    const { pool } = this.#context;
+    this.log.restore(mark);
+    for (const segment of this.segments.splice(mark.segment + 1)) {
+      segment.index.close();
+      pool.forget(segment.path);
+    }
+    this.segments[mark.segment]!.identity = null;
+    pool.generation++;
+    this.clearPending();
+  }
+
+  /** Committed: from here on a reader may see these events. */
+  publish(transaction: AdmittedTransaction, placing: PublishedPlacing): void {
+    const { index } = this.segments[placing.segment]!;
+    const { events } = transaction;
+    for (let i = 0; i < events.length; i++) {
+      const event = events[i]!;
+      const version = placing.versions[i]!;
+      const sequence = placing.firstSequence + i;
+      index.add(event.eventId, event.streamKey, version, placing.partition, sequence, placing.offset);
+      this.#cache.set(event.streamKey, version, sequence);
+    }
+    this.#nextSequences.set(placing.partition, placing.firstSequence + events.length);
+  }
+
+  /** After a batch was published: seals what was rolled and writes pieces, beside the writers. */
+  afterBatch(): void {
+    this.#publishedEnd = this.log.mark();
+    if (this.segments.at(-1)!.index.pieceDue || this.segments.at(-2)?.sealed === false) this.#startMaintenance();
+  }
+
+  /** Waits until few enough segments wait to be sealed, whose indexes are in memory. False: the disk is too full to seal. */
+  async roomForSegments(): Promise<boolean> {
+    if (this.segments.at(-1 - UNSEALED_MAX)?.sealed === false) await this.#startMaintenance();
+    return this.segments.at(-1 - UNSEALED_MAX)?.sealed !== false;
+  }
+
+  /** Waits for maintenance, leaves the index of the open part on disk, and closes. Nothing may be in flight. */
+  async close(): Promise<void> {
+    await this.#maintenance;
+    const active = this.segments.at(-1)!;
+    try {
+      if (this.#damage === null) {
+        const identity = identityOf(this.number, active.firstLogIndex, this.#publishedEnd);
+        await runSliced(active.index.writePiece(identity), this.#context.environment);
+      }
+    } catch (error) {
+      if (!(error instanceof NoSpace)) throw error;
+      // The next start reads the frames instead.
+      this.#context.log("warn", "The disk is too full to write an index piece", { bucket: this.number });
+    }
+    this.log.close();
+    for (const { index } of this.segments) index.close();
+  }
+
+  #startMaintenance(): Promise<void> {
+    this.#maintenance ??= this.#maintain().catch((error) => {
+      if (error instanceof NoSpace) {
+        this.#context.log("warn", "The disk is too full to write index files: they are tried again later", {
+          bucket: this.number,
+        });
+        return;
+      }
+      const reason = `The indexes of bucket ${this.number} could not be written`;
+      this.#context.environment.fatal(new Error(reason, { cause: error }));
+    }).finally(() => this.#maintenance = null);
+    return this.#maintenance;
+  }
+
+  async #maintain(): Promise<void> {
+    const { environment } = this.#context;
+    for (;;) {
+      const end = this.#publishedEnd;
+      const unsealed = this.segments.find(({ sealed, number, identity }) =>
+        !sealed && number < end.segment && identity !== null
+      );
+      const active = this.segments[end.segment]!;
+      try {
+        if (unsealed !== undefined) {
+          await runSliced(unsealed.index.seal(unsealed.identity!), environment);
+          unsealed.sealed = true;
+        } else if (active.index.pieceDue) {
+          await runSliced(active.index.writePiece(identityOf(this.number, active.firstLogIndex, end)), environment);
+        } else {
+          return;
+        }
+      } catch (error) {
+        if (!(error instanceof IndexDamaged)) throw error;
+        this.#makeAgain(error);
+      }
+    }
+  }
+
+  // ---- Opening ---------------------------------------------------------------------------------------------------
+
+  get #indexContext() {
+    const { pool, cache, environment } = this.#context;
+    return { pool, cache, environment };
+  }
+
+  #addActive(end: LogEnd): void {
+    const { dir } = this.#context;
+    this.segments.push({
+      number: end.segment,
+      path: segmentPath(dir, this.number, end.segment),
+      firstLogIndex: end.logIndex,
+      identity: null,
+      index: SegmentIndex.open(this.#indexContext, segmentFolder(dir, this.number, end.segment)),
+      sealed: false,
+    });
+  }
+
+  async #openSegments(recovered: RecoveredBucket): Promise<LogEnd> {
+    let end: LogEnd = { segment: 0, offset: SEGMENT_HEADER_BYTES, logIndex: 0, chain: Chain.ofBucket(this.number) };
+    // Nothing was ever acknowledged here: what the first segment holds, if it is there, is made anew.
+    if (recovered.segment === 0 && recovered.offset === SEGMENT_HEADER_BYTES) return end;
+    for (let number = 0; number <= recovered.segment; number++) {
+      // Opening many segments must not keep the thread from everybody else.
+      if (number % 16 === 15) await this.#context.environment.pause();
+      end = number < recovered.segment
+        ? this.#openRolled(number, end, recovered)
+        : this.#openActive(number, end, recovered);
+    }
+    return end;
+  }
+
+  /** A segment that is not the last: its index files tell, if they are there and true. */
+  #openRolled(number: number, before: LogEnd, recovered: RecoveredBucket): LogEnd {
+    const { dir, pool } = this.#context;
+    const path = segmentPath(dir, this.number, number);
+    const segment: Segment = {
+      number,
+      path,
+      firstLogIndex: before.logIndex,
+      identity: null,
+      index: SegmentIndex.open(this.#indexContext, folderOf(path)),
+      sealed: false,
+    };
+    this.segments.push(segment);
+    let header: SegmentHeader;
+    let fileBytes: number;
+    try {
+      header = this.#header(number, path);
+      this.#follows(path, header, before);
+      fileBytes = pool.size(path);
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      this.noteDamage(error, true);
+      return { ...before, segment: number + 1, offset: SEGMENT_HEADER_BYTES };
+    }
+    const mustRead = recovered.suspect && number >= recovered.base.segment;
+    const identity = mustRead ? null : this.#loadSealed(segment, fileBytes);
+    if (identity !== null) {
+      segment.identity = identity;
+      segment.sealed = true;
+      return {
+        segment: number + 1,
+        offset: SEGMENT_HEADER_BYTES,
+        logIndex: identity.endLogIndex,
+        chain: new Chain(identity.chainLow, identity.chainHigh),
+      };
+    }
+    const { damage, ...end } = this.#indexFrames(segment, startOf(header), fileBytes, null);
+    if (damage !== null) this.noteDamage(damage, true);
+    else segment.identity = identityOf(this.number, segment.firstLogIndex, end);
+    return { ...end, segment: number + 1, offset: SEGMENT_HEADER_BYTES };
+  }
+
+  #loadSealed(segment: Segment, fileBytes: number): SegmentIdentity | null {
+    try {
+      const index = SegmentIndex.loadSealed(this.#indexContext, folderOf(segment.path), {
+        bucket: this.number,
+        segment: segment.number,
+      });
+      const identity = index.sealedIdentity;
+      if (identity.firstLogIndex !== segment.firstLogIndex) {
+        throw new IndexDamaged(segment.path, 0, "the index is of another segment");
+      }
+      if (identity.endOffset > fileBytes) {
+        const damage = new Damaged(
+          segment.path,
+          fileBytes,
+          `the file ends here: it had ${identity.endOffset} bytes when it was sealed`,
+        );
+        this.noteDamage(damage, true);
+      } else if (identity.endOffset < fileBytes) {
+        throw new IndexDamaged(segment.path, 0, "the index covers less than the segment");
+      }
+      segment.index = index;
+      return identity;
+    } catch (error) {
+      if (!(error instanceof IndexDamaged)) throw error;
+      this.#context.log("warn", "An index is missing or damaged: it is made again from its segment", {
+        file: error.file,
+        reason: error.reason,
+      });
+      return null;
+    }
+  }
+
+  /** The segment at the end of the log: its pieces tell, and the frames after them are read. */
+  #openActive(number: number, before: LogEnd, recovered: RecoveredBucket): LogEnd {
+    const { dir, disk } = this.#context;
+    const path = segmentPath(dir, this.number, number);
+    const segment: Segment = {
+      number,
+      path,
+      firstLogIndex: before.logIndex,
+      identity: null,
+      index: SegmentIndex.open(this.#indexContext, folderOf(path)),
+      sealed: false,
+    };
+    this.segments.push(segment);
+    const recoveredEnd: LogEnd = { ...before, segment: number, offset: recovered.offset };
+    try {
+      if (!disk.exists(path)) throw new Damaged(path, 0, "the segment file is missing");
+      const header = this.#header(number, path);
+      this.#follows(path, header, before);
+      let start = startOf(header);
+      if (!recovered.suspect) {
+        const { index, covered } = SegmentIndex.loadPieces(this.#indexContext, folderOf(path), this.number, number);
+        if (
+          covered !== null && covered.firstLogIndex === header.firstLogIndex && covered.endOffset <= recovered.offset
+        ) {
+          segment.index = index;
+          start = {
+            segment: number,
+            offset: covered.endOffset,
+            logIndex: covered.endLogIndex,
+            chain: new Chain(covered.chainLow, covered.chainHigh),
+          };
+        } else {
+          index.close();
+        }
+      }
+      const { damage, ...end } = this.#indexFrames(segment, start, recovered.offset, recovered.base);
+      if (damage !== null) throw damage;
+      return { ...end, segment: number };
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      this.noteDamage(error, true);
+      return recoveredEnd;
+    }
+  }
+
+  /** Reads the frames of a segment from `from` to `end` into its index. Stops at damage, and tells. */
+  #indexFrames(segment: Segment, from: LogEnd, end: number, base: LogEnd | null): LogEnd & { damage: Damaged | null } {
+    const reached = { ...from, chain: from.chain.copy(), damage: null as Damaged | null };
+    try {
+      for (const { frame, offset } of framesInOrder(this.#context.pool, segment.path, from, end)) {
+        while (frame.next()) {
+          segment.index.add(frame.eventId, frame.streamKey(), frame.version, frame.partition, frame.sequence, offset);
+        }
+        reached.chain.step(frame.term, frame.logIndex, frame.crc);
+        reached.logIndex = frame.logIndex + 1;
+        reached.offset = offset + frame.end - frame.start;
+        if (
+          base !== null && base.segment === segment.number && base.offset === reached.offset &&
+          !base.chain.equals(reached.chain)
+        ) {
+          throw new Damaged(segment.path, offset, "the log differs from what the journal says of it");
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      reached.damage = error;
+    }
+    return reached;
+  }
+
+  #header(number: number, path: string): SegmentHeader {
+    const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
+    if (!this.#context.disk.exists(path)) throw new Damaged(path, 0, "the segment file is missing");
+    const count = this.#context.pool.read(path, bytes, 0);
+    const header = decodeSegmentHeader(bytes.subarray(0, count));
+    if (typeof header === "string") throw new Damaged(path, 0, header);
+    if (header.bucket !== this.number || header.segment !== number) {
+      throw new Damaged(path, 0, `this is segment ${header.segment} of bucket ${header.bucket}`);
+    }
+    return header;
+  }
+
+  #follows(path: string, header: SegmentHeader, before: LogEnd): void {
+    if (this.#damage !== null) return; // What came before could not be read to its end.
+    if (header.firstLogIndex !== before.logIndex || !header.prevChain.equals(before.chain)) {
+      throw new Damaged(path, 0, "the segment does not follow from the one before it");
+    }
+  }
+}
+
+/** Where `publish` finds what was appended. */
+export interface PublishedPlacing {
+  segment: number;
+  offset: number;
+  partition: number;
+  firstSequence: number;
+  versions: number[];
+}
+
+/** Moves a frame's cursor to the event of a stream at a version; false if it is not in the frame. */
+export function moveTo(
+  frame: Frame,
+  stream: Pick<StreamIdentity, "streamIdBytes" | "partitionKey">,
+  version: number,
+): boolean {
+  const key = frame.partitionKeyBytes();
+  if (!sameBytes(key, 0, stream.partitionKey)) return false;
+  while (frame.next()) {
+    if (frame.version !== version) continue;
+    if (frame.streamIdEnd - frame.streamIdAt !== stream.streamIdBytes.length) continue;
+    if (sameBytes(frame.bytes, frame.streamIdAt, stream.streamIdBytes)) return true;
+  }
+  return false;
+}
+
+export function sameBytes(bytes: Uint8Array, at: number, expected: Uint8Array): boolean {
+  for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
+  return true;
+}
+
+function startOf(header: SegmentHeader): LogEnd {
+  return {
+    segment: header.segment,
+    offset: SEGMENT_HEADER_BYTES,
+    logIndex: header.firstLogIndex,
+    chain: header.prevChain,
+  };
+}
+
+function identityOf(bucket: number, firstLogIndex: number, end: LogEnd): SegmentIdentity {
+  return {
+    bucket,
+    segment: end.segment,
+    firstLogIndex,
+    endLogIndex: end.logIndex,
+    endOffset: end.offset,
+    chainLow: end.chain.low,
+    chainHigh: end.chain.high,
+  };
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}

@@ -1,0 +1,337 @@
+/**
+ * The store on one node: opens and locks the data folder, owns the buckets, and gives each call to the right one.
+ *
+ * A folder without a meta file is a new one. What a meta file says is for ever: another partition count would look for
+ * every key in the wrong place.
+ *
+ * @module
+ */
+import { AppendQueue } from "./append_queue.ts";
+import { Bucket } from "./bucket.ts";
+import { type Environment, type Log, systemEnvironment } from "./environment.ts";
+import {
+  Damaged,
+  FolderInUse,
+  FolderMismatch,
+  InvalidArgument,
+  LimitExceeded,
+  NoSuchPartition,
+  StoreClosed,
+} from "./errors.ts";
+import { admit, type AppendResult, type EventRecord, identify, requireUuid, type Transaction } from "./event.ts";
+import { BlockCache } from "./index/block_cache.ts";
+import { BLOCK_BYTES } from "./index/index_file.ts";
+import { syncDirt } from "./log/bucket_log.ts";
+import { type Disk, systemDisk } from "./log/disk.ts";
+import { FilePool } from "./log/file_pool.ts";
+import { Chain, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES } from "./log/format.ts";
+import { Journal } from "./log/journal.ts";
+import type { LogEnd } from "./log/journal_format.ts";
+import { recover } from "./log/recovery.ts";
+import { hexOf, type Meta, readMeta, saltOf, writeMeta } from "./meta.ts";
+import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
+import { type Range, scanPartition, scanStream } from "./scan.ts";
+import { type EventStore, type ReadOptions, Scan, type StoreStatus, type StreamOptions } from "./store.ts";
+
+export interface DatabaseOptions {
+  /** The data folder; made if it is missing. */
+  dir: string;
+  /** 1 to 65535. Left out: as the folder was made, 32 for a new one. */
+  partitionCount?: number | undefined;
+  /** 1 to the partition count. Left out: as the folder was made, 4 for a new one. */
+  bucketCount?: number | undefined;
+  /** Bytes of a segment file, at most 4 GiB − 1. Left out: as the folder was made, 256 MiB for a new one. */
+  segmentBytes?: number | undefined;
+  /** Bytes of each of the journal's two files, 64 MiB when left out. */
+  journalBytes?: number | undefined;
+  /** Bound of the cache of index blocks, 64 MiB when left out. */
+  cacheBytes?: number | undefined;
+  disk?: Disk;
+  environment?: Environment;
+  log?: Log;
+}
+
+const PARTITION_COUNT = 32;
+const BUCKET_COUNT = 4;
+const SEGMENT_BYTES = 256 * 1024 * 1024;
+const JOURNAL_BYTES = 64 * 1024 * 1024;
+const CACHE_BYTES = 64 * 1024 * 1024;
+const PARTITION_COUNT_MAX = 65_535;
+
+/**
+ * Opens a data folder, or makes it.
+ * @throws {FolderInUse} another process has it
+ * @throws {FolderMismatch} it was made with another partition count, bucket count, segment size or format version
+ * @throws {Damaged} the meta file or both journal headers are not what was written
+ */
+export function openDatabase(options: DatabaseOptions): Promise<Database> {
+  return Database.open(options);
+}
+
+export class Database implements EventStore {
+  readonly partitionCount: number;
+  readonly bucketCount: number;
+  readonly segmentBytes: number;
+  /** Whether this call made the folder. */
+  readonly created: boolean;
+  readonly #environment: Environment;
+  readonly #lock: { release(): void };
+  readonly #pool: FilePool;
+  readonly #cache: BlockCache;
+  readonly #buckets: Bucket[];
+  readonly #journal: Journal;
+  readonly #queue: AppendQueue;
+  #closing: Promise<void> | null = null;
+
+  private constructor(parts: {
+    meta: Meta;
+    created: boolean;
+    environment: Environment;
+    lock: { release(): void };
+    pool: FilePool;
+    cache: BlockCache;
+    buckets: Bucket[];
+    journal: Journal;
+  }) {
+    this.partitionCount = parts.meta.partitionCount;
+    this.bucketCount = parts.meta.bucketCount;
+    this.segmentBytes = parts.meta.segmentBytes;
+    this.created = parts.created;
+    this.#environment = parts.environment;
+    this.#lock = parts.lock;
+    this.#pool = parts.pool;
+    this.#cache = parts.cache;
+    this.#buckets = parts.buckets;
+    this.#journal = parts.journal;
+    this.#queue = new AppendQueue(parts.buckets, this.partitionCount, parts.journal, parts.environment);
+  }
+
+  static async open(options: DatabaseOptions): Promise<Database> {
+    const disk = options.disk ?? systemDisk;
+    const environment = options.environment ?? systemEnvironment();
+    const log = options.log ?? (() => {});
+    const dir = options.dir.replace(/(?<=.)\/+$/, "");
+    await makeDataFolder(disk, dir);
+    const lock = await disk.lock(`${dir}/lock`);
+    if (lock === null) throw new FolderInUse(dir);
+    const pool = new FilePool(disk);
+    try {
+      const found = readMeta(disk, dir);
+      const meta = found ?? await makeFolder(disk, dir, environment, options);
+      requireSame(dir, meta, options);
+      const salt = saltOf(meta);
+      const cache = new BlockCache(options.cacheBytes ?? CACHE_BYTES);
+      const recovered = await recover(disk, dir, salt);
+      if (recovered.redoneBytes > 0) log("info", "The journal was redone", { bytes: recovered.redoneBytes });
+      const context = { disk, dir, environment, log, pool, cache, segmentBytes: meta.segmentBytes };
+      const buckets: Bucket[] = [];
+      for (let number = 0; number < meta.bucketCount; number++) {
+        buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
+      }
+      const journal = await Journal.open(
+        { disk, environment, folder: `${dir}/journal`, salt, fileBytes: options.journalBytes ?? JOURNAL_BYTES },
+        {
+          ends: () => buckets.map((bucket) => bucket.log.mark()),
+          syncSegments: () => syncDirt(disk, buckets.map((bucket) => bucket.log.dirt())),
+        },
+        recovered,
+      );
+      return new Database({ meta, created: found === null, environment, lock, pool, cache, buckets, journal });
+    } catch (error) {
+      pool.close();
+      lock.release();
+      throw error;
+    }
+  }
+
+  append(transaction: Transaction): Promise<AppendResult> {
+    try {
+      return this.#queue.append(admit(transaction, this.#environment));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async event(eventId: string): Promise<EventRecord | null> {
+    this.#requireOpen();
+    const id = requireUuid(eventId, "event id");
+    const bucket = this.#bucketOf(partitionOf(partitionHash(id), this.partitionCount));
+    return await bucket.lookUp(() => bucket.findEvent(id)?.record() ?? null);
+  }
+
+  readStream(streamId: string, options: ReadOptions & StreamOptions = {}): Scan {
+    this.#requireOpen();
+    const stream = this.#identify(streamId, options);
+    const range = rangeOf(options);
+    const bucket = this.#bucketOf(this.#partitionOf(stream.partitionKey));
+    return new Scan(() => this.#whileOpen(scanStream(bucket, this.#pool, stream, range)));
+  }
+
+  readPartition(partition: number, options: ReadOptions = {}): Scan {
+    this.#requireOpen();
+    this.#requirePartition(partition);
+    const range = rangeOf(options);
+    const bucket = this.#bucketOf(partition);
+    return new Scan(() => this.#whileOpen(scanPartition(bucket, this.#pool, partition, range)));
+  }
+
+  async streamVersion(streamId: string, options: StreamOptions = {}): Promise<number | null> {
+    this.#requireOpen();
+    const stream = this.#identify(streamId, options);
+    const bucket = this.#bucketOf(this.#partitionOf(stream.partitionKey));
+    const head = await bucket.lookUp(() => bucket.streamHead(stream));
+    return head === null ? null : head.version;
+  }
+
+  // deno-lint-ignore require-await -- an error must be a rejection
+  async partitionSequence(partition: number): Promise<number | null> {
+    this.#requireOpen();
+    this.#requirePartition(partition);
+    return this.#bucketOf(partition).partitionHead(partition);
+  }
+
+  partitionOfKey(partitionKey: string): number {
+    return this.#partitionOf(requireUuid(partitionKey, "partition key"));
+  }
+
+  status(): StoreStatus {
+    const buckets = this.#buckets;
+    return {
+      events: buckets.reduce((sum, { events }) => sum + events, 0),
+      partitionCount: this.partitionCount,
+      bucketCount: this.bucketCount,
+      dataBytes: buckets.reduce((sum, { dataBytes }) => sum + dataBytes, 0),
+      segments: buckets.reduce((sum, { segments }) => sum + segments.length, 0),
+      appendedTransactions: this.#queue.appendedTransactions,
+      syncs: this.#journal.syncs,
+      damage: buckets.flatMap(({ number, damage }) =>
+        damage === null ? [] : [{ bucket: number, file: damage.file, offset: damage.offset, reason: damage.reason }]
+      ),
+      cache: {
+        hits: this.#cache.hits,
+        misses: this.#cache.misses,
+        entries: this.#cache.entries,
+        memoryBytes: this.#cache.memoryBytes,
+        maxBytes: this.#cache.maxBytes,
+        blockBytes: BLOCK_BYTES,
+        evictions: this.#cache.evictions,
+      },
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#queue.close();
+    for (const bucket of this.#buckets) await bucket.close();
+    await this.#journal.close();
+    this.#pool.close();
+    this.#lock.release();
+  }
+
+  #requireOpen(): void {
+    if (this.#closing !== null) throw new StoreClosed();
+  }
+
+  async *#whileOpen(pages: AsyncGenerator<EventRecord[]>): AsyncGenerator<EventRecord[]> {
+    for (;;) {
+      this.#requireOpen();
+      const { done, value } = await pages.next();
+      if (done) return;
+      yield value;
+    }
+  }
+
+  #identify(streamId: string, { partitionKey }: StreamOptions) {
+    return identify(streamId, partitionKey === undefined ? null : requireUuid(partitionKey, "partition key"));
+  }
+
+  #partitionOf(partitionKey: Uint8Array): number {
+    return partitionOf(partitionHash(partitionKey), this.partitionCount);
+  }
+
+  #bucketOf(partition: number): Bucket {
+    return this.#buckets[bucketOf(partition, this.bucketCount)]!;
+  }
+
+  #requirePartition(partition: number): void {
+    if (Number.isInteger(partition) && partition >= 0 && partition < this.partitionCount) return;
+    throw new NoSuchPartition(partition, this.partitionCount);
+  }
+}
+
+/**
+ * Makes the data folder, with the folders above it, so that a power cut cannot take it away again. Needs to read the
+ * folder above the first that is new: a program that narrows its permissions does this before.
+ */
+export async function makeDataFolder(disk: Disk, dir: string): Promise<void> {
+  if (disk.exists(dir)) return;
+  const made: string[] = [];
+  for (let path = dir; path !== "" && path !== "." && !disk.exists(path); path = parentOf(path)) made.push(path);
+  disk.makeFolder(dir);
+  for (const path of made) await disk.syncFolder(parentOf(path));
+}
+
+function parentOf(path: string): string {
+  const slash = path.lastIndexOf("/");
+  return slash < 0 ? "." : slash === 0 ? "/" : path.slice(0, slash);
+}
+
+async function makeFolder(disk: Disk, dir: string, environment: Environment, options: DatabaseOptions): Promise<Meta> {
+  if (disk.exists(`${dir}/buckets`)) throw new Damaged(`${dir}/meta.json`, 0, "it is missing, and the folder has data");
+  const salt = new Uint8Array(8);
+  environment.random(salt);
+  const meta: Meta = {
+    format: 1,
+    partitionCount: requireRange("partition count", options.partitionCount ?? PARTITION_COUNT, 1, PARTITION_COUNT_MAX),
+    bucketCount: 0,
+    segmentBytes: requireRange("segment size", options.segmentBytes ?? SEGMENT_BYTES, 1024, SEGMENT_BYTES_MAX),
+    salt: hexOf(salt),
+  };
+  const bucketCount = options.bucketCount ?? Math.min(BUCKET_COUNT, meta.partitionCount);
+  meta.bucketCount = requireRange("bucket count", bucketCount, 1, meta.partitionCount);
+  const ends: LogEnd[] = Array.from({ length: meta.bucketCount }, (_, bucket) => ({
+    segment: 0,
+    offset: SEGMENT_HEADER_BYTES,
+    logIndex: 0,
+    chain: Chain.ofBucket(bucket),
+  }));
+  const fileBytes = options.journalBytes ?? JOURNAL_BYTES;
+  await Journal.create({ disk, folder: `${dir}/journal`, salt, fileBytes }, ends);
+  await writeMeta(disk, dir, meta);
+  return meta;
+}
+
+function requireSame(dir: string, meta: Meta, options: DatabaseOptions): void {
+  const asked: [string, number, number | undefined][] = [
+    ["partition count", meta.partitionCount, options.partitionCount],
+    ["bucket count", meta.bucketCount, options.bucketCount],
+    ["segment size", meta.segmentBytes, options.segmentBytes],
+  ];
+  for (const [setting, stored, given] of asked) {
+    if (given !== undefined && given !== stored) throw new FolderMismatch(dir, setting, stored, given);
+  }
+}
+
+function requireRange(what: string, value: number, min: number, max: number): number {
+  if (!Number.isInteger(value) || value < min) {
+    throw new InvalidArgument(`The ${what} is at least ${min}: found ${value}`);
+  }
+  if (value > max) throw new LimitExceeded(`The ${what}`, value, max, "");
+  return value;
+}
+
+function rangeOf({ from = 0, end = Infinity, direction = "forward", limit = Infinity }: ReadOptions): Range {
+  for (const [what, value] of [["start", from], ["end", end], ["limit", limit]] as const) {
+    if (value === Infinity || (Number.isSafeInteger(value) && value >= 0)) continue;
+    throw new InvalidArgument(`The ${what} of a read is a whole number from 0: found ${value}`);
+  }
+  return { from, end, backward: direction === "backward", limit };
+}

@@ -1,0 +1,211 @@
+/**
+ * Lives of a database, made up by a seed: appends, reads, clean restarts, kills, power cuts (also in the middle of
+ * recovery), failing syncs, full disks, lost index files. After each of them the database must agree with the oracle.
+ *
+ *     deno task fuzz database SEED [ROUNDS]
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import type { Chance } from "./chance.ts";
+import { type Database, openDatabase } from "./database.ts";
+import { DiskFull } from "./errors.ts";
+import type { Transaction } from "./event.ts";
+import { MemoryDisk } from "./log/memory_disk.ts";
+import { SeededEnvironment } from "./seeded_environment.ts";
+import { type Outcome, outcomesOf, Story, unlessGone } from "./story.ts";
+
+const DIR = "/data";
+const INDEX_FILE = /\.(eidx|pidx|sidx)$/;
+
+/** Sizes so small that segments roll every few appends and the journal changes its file every few batches. */
+export interface Sizes {
+  partitionCount: number;
+  bucketCount: number;
+  segmentBytes: number;
+  journalBytes: number;
+}
+
+export const SMALL: Sizes = { partitionCount: 8, bucketCount: 2, segmentBytes: 4096, journalBytes: 64 * 1024 };
+
+/** Plays one life a round: of `seed`, of `seed + 1`, and so on. */
+export async function fuzz(seed: number, rounds: number): Promise<void> {
+  for (let round = 0; round < rounds; round++) {
+    try {
+      await playLife(seed + round);
+    } catch (error) {
+      throw new Error(`database, seed ${seed + round}: ${error instanceof Error ? error.message : error}`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+async function playLife(seed: number): Promise<void> {
+  const story = new Story(seed, { partitionCount: SMALL.partitionCount, everyIdGiven: seed % 3 !== 0 });
+  const { chance } = story;
+  const sizes: Sizes = {
+    ...SMALL,
+    bucketCount: chance.pick([1, 2, 4]),
+    segmentBytes: chance.pick([4096, 4096, 16_384, 100_000]),
+    journalBytes: chance.pick([64 * 1024, 256 * 1024]),
+  };
+  const life = new Life(story, new MemoryDisk({ seed }), sizes);
+  await life.open();
+  for (let chapter = chance.between(2, 6); chapter > 0; chapter--) {
+    await life.tell(chance.between(0, 10));
+    // What became of an append that nobody answered is found out by its event ids.
+    const endings = seed % 3 !== 0
+      ? ["restart", "kill", "kill in a batch", "power cut", "power cut", "failing sync", "full disk", "lost indexes"]
+      : ["restart", "kill", "lost indexes"];
+    switch (chance.pick(endings)) {
+      case "restart":
+        await life.close();
+        await life.open();
+        break;
+      case "kill":
+        life.disk = life.disk.afterKill();
+        await life.open();
+        break;
+      case "kill in a batch":
+        await life.cutAt(life.disk.effects + chance.between(1, 40), (disk) => disk.afterKill());
+        break;
+      case "power cut":
+        await life.cutAt(life.disk.effects + chance.between(1, 40), (disk) => disk.afterPowerCut(chance.below(1e9)));
+        break;
+      case "failing sync":
+        await life.failSync(chance.between(1, 6), chance.oneIn(2));
+        break;
+      case "full disk":
+        await life.fillDisk(chance.below(8000));
+        break;
+      case "lost indexes":
+        await life.loseIndexes(() => chance.oneIn(2));
+        break;
+    }
+    await story.agree(life.store);
+  }
+  await life.close();
+}
+
+/** A database on a disk that can fail, and the story that it is told. */
+export class Life {
+  store!: Database;
+  environment!: SeededEnvironment;
+  #opened = 0;
+
+  constructor(readonly story: Story, public disk: MemoryDisk, readonly sizes: Sizes) {}
+
+  get #chance(): Chance {
+    return this.story.chance;
+  }
+
+  readonly isGone = () => this.disk.isGone || this.environment.fatalReasons.length > 0;
+
+  /** Opens the database. Returns whether it came so far before the disk was gone. */
+  async open(): Promise<boolean> {
+    this.environment = new SeededEnvironment(this.story.chance.seed * 1000 + this.#opened++);
+    const { disk, environment, sizes } = this;
+    try {
+      const store = await unlessGone(openDatabase({ dir: DIR, disk, environment, ...sizes }), this.isGone);
+      if (store === null) return false;
+      this.store = store;
+    } catch (error) {
+      if (this.isGone()) return false;
+      throw error;
+    }
+    return true;
+  }
+
+  async close(): Promise<void> {
+    await this.store.close();
+    assert.deepEqual(this.environment.fatalReasons, []);
+  }
+
+  /** Tells some batches. Returns the outcomes of the one in which the store was lost, none when it lives. */
+  async tell(batches: number): Promise<Outcome[]> {
+    for (; batches > 0; batches--) {
+      const outcomes = await outcomesOf(this.store, await this.story.batch(), this.isGone);
+      if (this.isGone()) return outcomes;
+      for (const outcome of outcomes) await this.story.hold(outcome);
+      if (this.#chance.oneIn(4)) await this.story.glance(this.store).catch(this.#unlessGone);
+    }
+    return [];
+  }
+
+  /** Tells batches until the disk is gone at its `n`-th effect; then opens what `after` finds, and settles. */
+  async cutAt(n: number, after: (disk: MemoryDisk) => MemoryDisk, batchesMax = 40): Promise<void> {
+    this.disk.powerCutAt(n);
+    const outcomes = await this.tell(batchesMax);
+    await this.settle(outcomes, after(this.disk));
+  }
+
+  /** Opens the database on what a crash left behind, though that may be cut off again, and holds it to the oracle. */
+  async settle(outcomes: Outcome[], found: MemoryDisk): Promise<void> {
+    this.disk = found;
+    while (this.#chance.oneIn(3)) {
+      this.disk.powerCutAt(this.#chance.between(1, 30));
+      await this.open();
+      this.disk = this.disk.afterPowerCut(this.#chance.below(1e9));
+    }
+    await this.open();
+    await this.story.settle(this.store, outcomes);
+    // Who got no answer asks again.
+    await this.story.tell(
+      this.store,
+      outcomes.filter(({ kind }) => kind === "unknown").map((told) => told.transaction),
+    );
+    // What was served once is served for ever, though no append came after it.
+    if (this.#chance.oneIn(3)) {
+      this.disk = this.disk.afterPowerCut(this.#chance.below(1e9));
+      await this.open();
+      await this.story.agree(this.store);
+    }
+  }
+
+  /** Lets the `n`-th sync from now fail: the engine must end the process and answer nothing after. */
+  async failSync(n: number, kill: boolean): Promise<void> {
+    this.disk.failSync(n);
+    const outcomes = await this.tell(60);
+    if (this.environment.fatalReasons.length > 0) {
+      const [late] = await outcomesOf(this.store, (await this.story.batch()).slice(0, 1), this.isGone);
+      assert.notEqual(late!.kind, "answered", "An append was answered after a failed sync");
+      outcomes.push(late!);
+    }
+    const found = kill ? this.disk.afterKill() : this.disk.afterPowerCut(this.#chance.below(1e9));
+    await this.settle(outcomes, found);
+  }
+
+  /** Leaves so much room on the disk, appends until it is full and on, then makes room and asks again. */
+  async fillDisk(roomBytes: number): Promise<void> {
+    this.disk.capacityBytes = this.disk.usedBytes + roomBytes;
+    const refused: Transaction[] = [];
+    for (let batches = 0; batches < 20 && refused.length < 12; batches++) {
+      for (const outcome of await outcomesOf(this.store, await this.story.batch(4), this.isGone)) {
+        if (outcome.kind === "refused" && outcome.error instanceof DiskFull) refused.push(outcome.transaction);
+        else await this.story.hold(outcome);
+      }
+      await this.story.glance(this.store);
+    }
+    await this.story.agree(this.store);
+    this.disk.capacityBytes = Infinity;
+    await this.story.tell(this.store, refused);
+    assert.deepEqual(this.environment.fatalReasons, []);
+  }
+
+  /** Closes, takes some index files away, and opens again: they come back. */
+  async loseIndexes(isLost: (path: string) => boolean): Promise<void> {
+    await this.close();
+    const lost = this.disk.files(DIR).filter((path) => INDEX_FILE.test(path) && isLost(path));
+    for (const path of lost) this.disk.remove(path);
+    await this.open();
+    await this.story.agree(this.store);
+    await this.close();
+    for (const path of lost) assert.ok(this.disk.exists(path), `${path} did not come back`);
+    await this.open();
+  }
+
+  readonly #unlessGone = (error: unknown) => {
+    if (!this.isGone()) throw error;
+  };
+}

@@ -1,0 +1,100 @@
+/** What must hold for every life of a database: see database_fuzz.ts for what a life is made of. */
+import assert from "node:assert/strict";
+import { fuzz, Life, SMALL } from "./database_fuzz.ts";
+import { MemoryDisk } from "./log/memory_disk.ts";
+import { Story } from "./story.ts";
+
+/** The fixed story: some batches in small segments, a restart, some more. */
+const FIXED_SEED = 4;
+const BATCHES = 9;
+
+function fixedLife(seed = FIXED_SEED): Life {
+  const story = new Story(FIXED_SEED, { partitionCount: SMALL.partitionCount, everyIdGiven: true });
+  return new Life(story, new MemoryDisk({ seed }), SMALL);
+}
+
+Deno.test("database: lives by chance agree with the oracle", async () => {
+  await fuzz(1, 40);
+});
+
+Deno.test("database: a power cut at any effect loses nothing acknowledged and leaves nothing half", async () => {
+  const whole = fixedLife();
+  await whole.open();
+  await whole.tell(BATCHES);
+  await whole.close();
+  await whole.open();
+  await whole.tell(BATCHES);
+  await whole.close();
+  const effects = whole.disk.effects;
+  assert.ok(effects > 100, `the story has only ${effects} effects`);
+  for (let n = 1; n <= effects; n++) await survives(n, (disk) => disk.afterPowerCut(n), `power cut at effect ${n}`);
+});
+
+Deno.test("database: a kill at any effect loses nothing acknowledged and leaves nothing half", async () => {
+  const whole = fixedLife();
+  await whole.open();
+  await whole.tell(BATCHES);
+  await whole.close();
+  for (let n = 1; n <= whole.disk.effects; n += 3) await survives(n, (disk) => disk.afterKill(), `kill at effect ${n}`);
+});
+
+/** Plays the fixed story with the power cut at the n-th effect; then it opens again, agrees, and goes on. */
+async function survives(n: number, after: (disk: MemoryDisk) => MemoryDisk, what: string): Promise<void> {
+  const life = fixedLife(n);
+  try {
+    life.disk.powerCutAt(n);
+    if (!await life.open()) {
+      await life.settle([], after(life.disk));
+    } else {
+      let outcomes = await life.tell(BATCHES);
+      if (!life.isGone()) {
+        await life.store.close().catch((error: unknown) => assert.ok(life.isGone(), String(error)));
+        if (!life.isGone() && await life.open()) outcomes = await life.tell(BATCHES);
+      }
+      await life.settle(outcomes, after(life.disk));
+    }
+    assert.deepEqual(await life.tell(3), []);
+    await life.close();
+    await life.open();
+    await life.story.agree(life.store);
+    await life.close();
+  } catch (error) {
+    throw new Error(`${what}: ${error instanceof Error ? error.message : error}`, { cause: error });
+  }
+}
+
+Deno.test("database: a sync that fails ends the process, and nothing is acknowledged after it", async () => {
+  for (let n = 1; n <= 60; n++) {
+    const life = fixedLife(n);
+    await life.open();
+    await life.failSync(n, n % 2 === 0);
+    assert.deepEqual(await life.tell(2), []);
+    await life.close();
+  }
+});
+
+Deno.test("database: a full disk refuses appends, stores nothing of them, and takes them when there is room", async () => {
+  for (let roomBytes = 0; roomBytes < 12_000; roomBytes += 400) {
+    const life = fixedLife(roomBytes);
+    await life.open();
+    await life.tell(3);
+    await life.fillDisk(roomBytes);
+    life.disk = life.disk.afterPowerCut(roomBytes);
+    await life.open();
+    await life.story.agree(life.store);
+    await life.close();
+  }
+});
+
+Deno.test("database: every index file comes back when it is lost", async () => {
+  const life = fixedLife();
+  await life.open();
+  await life.tell(12);
+  await life.close();
+  const indexes = life.disk.files("/data").filter((path) => /\.(eidx|pidx|sidx)$/.test(path));
+  assert.ok(indexes.length >= 6, `only ${indexes.length} index files`);
+  await life.open();
+  for (const lost of indexes) await life.loseIndexes((path) => path === lost);
+  await life.loseIndexes(() => true);
+  await life.close();
+});

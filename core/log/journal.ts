@@ -1,0 +1,267 @@
+/**
+ * The journal of a node: one write and one sync for all buckets. What is in it is durable; nothing else says so.
+ *
+ *     DIR/journal/a   DIR/journal/b        two files, really written once, used in turn
+ *
+ * Many logs that each sync for themselves make small batches and many syncs. So a batch goes into the segments unsynced,
+ * where a full disk is still a definite refusal, and then whole into the journal, with the one sync that its writers
+ * wait for. When a file is full the other takes over. Before that one is used again, the segments that its batches
+ * went to have been synced behind the writers' backs; the header that it then gets says up to where.
+ *
+ * One batch is in flight at a time, so a batch proves that the one before it was synced. What that means after a crash
+ * is decided in recovery.ts.
+ *
+ * A failed write or sync of the journal, or of a segment behind it, leaves nobody who could say what is durable: it
+ * ends the process.
+ *
+ * @module
+ */
+import type { Environment } from "../environment.ts";
+import type { Disk, DiskFile } from "./disk.ts";
+import {
+  BATCH_HEADER_BYTES,
+  encodeJournalHeader,
+  finishBatch,
+  type LogEnd,
+  padded,
+  putRecordHeader,
+  RECORD_FRAMES,
+  RECORD_HEADER_BYTES,
+} from "./journal_format.ts";
+
+/** A batch rarely needs more. A larger one grows the buffer, which is then given back. */
+const BUFFER_BYTES = 1024 * 1024;
+/** Zeros are written at most so many at a time when a file is made. */
+const FILL_BYTES = 1024 * 1024;
+
+export const JOURNAL_FILES = ["a", "b"] as const;
+
+export interface JournalOptions {
+  disk: Disk;
+  environment: Environment;
+  /** DIR/journal */
+  folder: string;
+  salt: Uint8Array;
+  /** Of each of the two files. */
+  fileBytes: number;
+}
+
+/** Where a bucket's log ends now, for the header that a file gets. */
+export interface JournaledBuckets {
+  ends(): LogEnd[];
+  /** Makes durable all that was written to segments up to now: the files, and their names. */
+  syncSegments(): Promise<void>;
+}
+
+export class Journal {
+  readonly #options: JournalOptions;
+  readonly #buckets: JournaledBuckets;
+  readonly #files: DiskFile[];
+  #current: number;
+  /** Where the next batch goes in the current file. */
+  #position = 0;
+  #capacity = 0;
+  #nextBatch: number;
+  /** First batch and bucket ends of the current file. */
+  #firstBatch = 0;
+  #endsAtFirst: LogEnd[] = [];
+  /** That the segments written during the other file's turn are synced. */
+  #otherSynced: Promise<void> = Promise.resolve();
+
+  // The batch being put together.
+  bytes = new Uint8Array(BUFFER_BYTES);
+  view = new DataView(this.bytes.buffer);
+  /** One past the last byte of the batch so far. */
+  length = BATCH_HEADER_BYTES;
+  #recordCount = 0;
+  #recordAt = 0;
+
+  syncs = 0;
+
+  private constructor(
+    options: JournalOptions,
+    buckets: JournaledBuckets,
+    files: DiskFile[],
+    current: number,
+    nextBatch: number,
+  ) {
+    this.#options = options;
+    this.#buckets = buckets;
+    this.#files = files;
+    this.#current = current;
+    this.#nextBatch = nextBatch;
+  }
+
+  /** Makes the two files of a new data folder, all blocks written, so that no later write has to find room. */
+  static async create(
+    { disk, folder, fileBytes, salt }: Omit<JournalOptions, "environment">,
+    ends: LogEnd[],
+  ): Promise<void> {
+    disk.makeFolder(folder);
+    for (const name of JOURNAL_FILES) {
+      const file = disk.open(`${folder}/${name}`, "create");
+      fill(file, 0, fileBytes);
+      if (name === JOURNAL_FILES[0]) file.write(encodeJournalHeader({ firstBatch: 1, redoFrom: 1, ends }, salt), 0);
+      await file.sync();
+      file.close();
+    }
+    await disk.syncFolder(folder);
+  }
+
+  /**
+   * Goes on after recovery: `lastBatch` and all before it are in the segments, and those are synced. The file that holds
+   * it, `lastFile`, is left as it is until the header in the other one, which says so, is durable.
+   */
+  static async open(
+    options: JournalOptions,
+    buckets: JournaledBuckets,
+    recovered: { lastBatch: number; lastFile: number },
+  ): Promise<Journal> {
+    const files = JOURNAL_FILES.map((name) => options.disk.open(`${options.folder}/${name}`, "write"));
+    for (const file of files) if (file.size() < options.fileBytes) fill(file, file.size(), options.fileBytes);
+    const journal = new Journal(options, buckets, files, recovered.lastFile, recovered.lastBatch + 1);
+    await journal.#beginSynced();
+    return journal;
+  }
+
+  /** Room for `bytes` more, and for a record around them. `bytes` and `view` may be others after this. */
+  reserve(bytes: number): void {
+    const needed = padded(this.length + 2 * RECORD_HEADER_BYTES + bytes);
+    if (needed <= this.bytes.length) return;
+    const larger = new Uint8Array(Math.max(needed, 2 * this.bytes.length));
+    larger.set(this.bytes.subarray(0, this.length));
+    this.bytes = larger;
+    this.view = new DataView(larger.buffer);
+  }
+
+  /** Begins a record: the caller puts frames at `length` and raises it. */
+  beginRecord(): void {
+    this.reserve(0);
+    this.#recordAt = this.length;
+    this.length += RECORD_HEADER_BYTES;
+  }
+
+  /** The frames of the record begun last. */
+  recordBytes(): Uint8Array {
+    return this.bytes.subarray(this.#recordAt + RECORD_HEADER_BYTES, this.length);
+  }
+
+  /** Ends the record begun last: its frames belong to `segment` at `offset`. */
+  endRecord(bucket: number, segment: number, offset: number, committed: number): void {
+    const length = this.length - this.#recordAt - RECORD_HEADER_BYTES;
+    if (length === 0) {
+      this.length = this.#recordAt;
+      return;
+    }
+    putRecordHeader(this.view, this.#recordAt, { kind: RECORD_FRAMES, bucket, segment, offset, length, committed });
+    this.#recordCount++;
+  }
+
+  /** What `revert` goes back to, when the frames of a bucket found no room on the disk. */
+  mark(): { length: number; recordCount: number } {
+    return { length: this.length, recordCount: this.#recordCount };
+  }
+
+  revert(mark: { length: number; recordCount: number }): void {
+    this.length = mark.length;
+    this.#recordCount = mark.recordCount;
+  }
+
+  get isEmpty(): boolean {
+    return this.#recordCount === 0;
+  }
+
+  /**
+   * Makes room in a file for the batch: changes files when the current one is full, and lengthens the file for a batch
+   * that is larger than a whole one.
+   * @throws {NoSpace} the file could not be lengthened; nothing was written
+   */
+  async prepare(): Promise<void> {
+    const needed = padded(this.length);
+    if (this.#position + needed > this.#capacity) await this.#changeFiles();
+    if (this.#position + needed > this.#capacity) {
+      fill(this.#files[this.#current]!, this.#capacity, this.#position + needed);
+      this.#capacity = this.#position + needed;
+    }
+  }
+
+  /** Writes and syncs the batch. When this resolves it is durable. */
+  async commit(): Promise<void> {
+    const paddedLength = padded(this.length);
+    this.bytes.fill(0, this.length, paddedLength);
+    finishBatch(this.bytes, this.view, this.length, {
+      number: this.#nextBatch,
+      recordCount: this.#recordCount,
+      salt: this.#options.salt,
+    });
+    const file = this.#files[this.#current]!;
+    try {
+      file.write(this.bytes.subarray(0, paddedLength), this.#position);
+      await file.sync();
+    } catch (cause) {
+      this.#options.environment.fatal(new Error(`The journal ${file.path} could not be written and synced`, { cause }));
+    }
+    this.syncs++;
+    this.#nextBatch++;
+    this.#position += paddedLength;
+    this.abandon();
+  }
+
+  /** Forgets the batch. */
+  abandon(): void {
+    if (this.bytes.length > BUFFER_BYTES) {
+      this.bytes = new Uint8Array(BUFFER_BYTES);
+      this.view = new DataView(this.bytes.buffer);
+    }
+    this.length = BATCH_HEADER_BYTES;
+    this.#recordCount = 0;
+  }
+
+  /** Leaves nothing to redo, so that the next start is quick, and closes. */
+  async close(): Promise<void> {
+    await this.#otherSynced;
+    await this.#buckets.syncSegments();
+    await this.#beginSynced();
+    for (const file of this.#files) file.close();
+  }
+
+  /** Goes over to the other file, with nothing to redo: all segments are synced up to their ends. */
+  async #beginSynced(): Promise<void> {
+    this.#current = 1 - this.#current;
+    this.#begin(this.#nextBatch, this.#buckets.ends());
+    await this.#files[this.#current]!.sync();
+  }
+
+  async #changeFiles(): Promise<void> {
+    // What the other file's batches wrote must be durable in the segments before those batches are overwritten.
+    await this.#otherSynced;
+    const redoFrom = this.#firstBatch;
+    const ends = this.#endsAtFirst;
+    this.#otherSynced = this.#buckets.syncSegments().catch((cause) =>
+      this.#options.environment.fatal(new Error("A segment could not be synced", { cause }))
+    );
+    this.#current = 1 - this.#current;
+    this.#begin(redoFrom, ends);
+    // Not synced by itself: the first batch's sync is this one's as well, and until then the other file tells all.
+  }
+
+  /** Starts the current file anew: batches from `redoFrom` on may be missing in segments, which are synced up to `ends`. */
+  #begin(redoFrom: number, ends: LogEnd[]): void {
+    const file = this.#files[this.#current]!;
+    const header = encodeJournalHeader({ firstBatch: this.#nextBatch, redoFrom, ends }, this.#options.salt);
+    try {
+      file.write(header, 0);
+    } catch (cause) {
+      this.#options.environment.fatal(new Error(`The journal ${file.path} could not be written`, { cause }));
+    }
+    this.#position = header.length;
+    this.#capacity = file.size();
+    this.#firstBatch = this.#nextBatch;
+    this.#endsAtFirst = this.#buckets.ends();
+  }
+}
+
+function fill(file: DiskFile, from: number, end: number): void {
+  const zeros = new Uint8Array(Math.min(FILL_BYTES, end - from));
+  for (let at = from; at < end; at += zeros.length) file.write(zeros.subarray(0, Math.min(zeros.length, end - at)), at);
+}

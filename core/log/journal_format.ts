@@ -1,0 +1,219 @@
+/**
+ * The bytes of a journal file.
+ *
+ *     header, padded | batch, padded | batch, padded | … | what an earlier use of the file left
+ *
+ *     header  0            8         12      16      20             24     32            40                48
+ *             "ESKRJRNL"   version   bytes   crc32   bucket count   salt   first batch   redo from batch   ends …
+ *     end     0         4        8                16         24        of a bucket's log, synced in its segments
+ *             segment   offset   next log index   chain
+ *
+ *     batch   0        4       8       12             16     24       32
+ *             "EBAT"   bytes   crc32   record count   salt   number   record | record | …
+ *     record  0                       4         8        12      16                    24
+ *             kind, 0, bucket (u16)   segment   offset   bytes   committed log index   the bytes of the frames
+ *
+ * Header and batches start on 4 KiB boundaries, so that no sector that was acknowledged is ever written again. Numbers
+ * are little-endian; a checksum covers what follows it. The salt is drawn when the data folder is made: a payload that
+ * looks like a batch cannot be taken for one.
+ *
+ * Nothing here reads or writes a file.
+ *
+ * @module
+ */
+import { crc32 } from "node:zlib";
+import { Chain, FORMAT_VERSION, getUint53, setUint53 } from "./format.ts";
+
+/** Header and batches start on multiples of this: no disk writes less at a time. */
+export const BLOCK_BYTES = 4096;
+export const SALT_BYTES = 8;
+export const BATCH_HEADER_BYTES = 32;
+export const RECORD_HEADER_BYTES = 24;
+
+const FILE_MAGIC = new TextEncoder().encode("ESKRJRNL");
+const BATCH_MAGIC = 0x54414245; // "EBAT"
+const FILE_HEADER_BYTES = 48;
+const END_BYTES = 24;
+
+/** Where the log of a bucket ends. */
+export interface LogEnd {
+  segment: number;
+  /** One past the last byte of the last frame. */
+  offset: number;
+  /** Of the next entry. */
+  logIndex: number;
+  /** After the last entry. */
+  chain: Chain;
+}
+
+export interface JournalHeader {
+  /** Number of the first batch that this file holds. */
+  firstBatch: number;
+  /** Number of the first batch, here or in the other file, that may not be in the segments yet. */
+  redoFrom: number;
+  /** Of each bucket: up to here its segments were synced. */
+  ends: LogEnd[];
+}
+
+/** The kinds of records. Truncation, hard state and installed segments come with replicas. */
+export const RECORD_FRAMES = 1;
+
+export interface JournalRecord {
+  kind: number;
+  bucket: number;
+  segment: number;
+  /** Where in the segment the bytes belong. */
+  offset: number;
+  bytes: Uint8Array;
+  /** One past the last log index that was committed when the batch was written. */
+  committed: number;
+}
+
+export function padded(bytes: number): number {
+  return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
+}
+
+export function encodeJournalHeader(header: JournalHeader, salt: Uint8Array): Uint8Array {
+  const length = FILE_HEADER_BYTES + header.ends.length * END_BYTES;
+  const bytes = new Uint8Array(padded(length));
+  const view = new DataView(bytes.buffer);
+  bytes.set(FILE_MAGIC);
+  view.setUint32(8, FORMAT_VERSION, true);
+  view.setUint32(12, length, true);
+  view.setUint32(20, header.ends.length, true);
+  bytes.set(salt, 24);
+  setUint53(view, 32, header.firstBatch);
+  setUint53(view, 40, header.redoFrom);
+  header.ends.forEach((end, i) => {
+    const at = FILE_HEADER_BYTES + i * END_BYTES;
+    view.setUint32(at, end.segment, true);
+    view.setUint32(at + 4, end.offset, true);
+    setUint53(view, at + 8, end.logIndex);
+    view.setUint32(at + 16, end.chain.low, true);
+    view.setUint32(at + 20, end.chain.high, true);
+  });
+  view.setUint32(16, crc32(bytes.subarray(20, length)), true);
+  return bytes;
+}
+
+/** The header that a journal file begins with, or what is wrong with it. */
+export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): JournalHeader | string {
+  if (bytes.length < FILE_HEADER_BYTES) return "the journal file is shorter than its header";
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (FILE_MAGIC.some((byte, i) => bytes[i] !== byte)) return "this is not a journal file";
+  const version = view.getUint32(8, true);
+  if (version !== FORMAT_VERSION) {
+    return `the journal has format version ${version}: this program reads ${FORMAT_VERSION}`;
+  }
+  const length = view.getUint32(12, true);
+  if (
+    length < FILE_HEADER_BYTES || length > bytes.length ||
+    view.getUint32(16, true) !== crc32(bytes.subarray(20, length))
+  ) {
+    return "the journal header fails its checksum";
+  }
+  if (salt.some((byte, i) => bytes[24 + i] !== byte)) return "the journal is of another data folder";
+  const ends: LogEnd[] = [];
+  for (let at = FILE_HEADER_BYTES; at < length; at += END_BYTES) {
+    ends.push({
+      segment: view.getUint32(at, true),
+      offset: view.getUint32(at + 4, true),
+      logIndex: getUint53(view, at + 8),
+      chain: new Chain(view.getUint32(at + 16, true), view.getUint32(at + 20, true)),
+    });
+  }
+  return { firstBatch: getUint53(view, 32), redoFrom: getUint53(view, 40), ends };
+}
+
+/** Puts the header of a batch before its records, which `bytes` hold from BATCH_HEADER_BYTES to `length`. */
+export function finishBatch(
+  bytes: Uint8Array,
+  view: DataView,
+  length: number,
+  batch: { number: number; recordCount: number; salt: Uint8Array },
+): void {
+  view.setUint32(0, BATCH_MAGIC, true);
+  view.setUint32(4, length, true);
+  view.setUint32(12, batch.recordCount, true);
+  bytes.set(batch.salt, 16);
+  setUint53(view, 24, batch.number);
+  view.setUint32(8, crc32(bytes.subarray(12, length)), true);
+}
+
+/** Puts a record's header at `at`; its frames follow it. */
+export function putRecordHeader(view: DataView, at: number, record: Omit<JournalRecord, "bytes"> & { length: number }) {
+  view.setUint8(at, record.kind);
+  view.setUint8(at + 1, 0);
+  view.setUint16(at + 2, record.bucket, true);
+  view.setUint32(at + 4, record.segment, true);
+  view.setUint32(at + 8, record.offset, true);
+  view.setUint32(at + 12, record.length, true);
+  setUint53(view, at + 16, record.committed);
+}
+
+/** Where a whole batch stands in a journal file. */
+export interface BatchPlace {
+  number: number;
+  offset: number;
+  /** With the padding. */
+  paddedBytes: number;
+}
+
+/** Part of a journal file: at least `bytes` from `offset`, fewer only at its end. */
+export type ReadJournal = (offset: number, bytes: number) => Uint8Array;
+
+/** All whole batches of a journal file, in the order in which they stand: also those of an earlier use of the file. */
+export function* batchesIn(read: ReadJournal, fileBytes: number, salt: Uint8Array): Generator<BatchPlace> {
+  let offset = 0;
+  while (offset + BATCH_HEADER_BYTES <= fileBytes) {
+    const bytes = wholeBatch(read, offset, fileBytes, salt);
+    if (bytes === null) {
+      offset += BLOCK_BYTES;
+      continue;
+    }
+    const place = { number: getUint53(viewOf(bytes), 24), offset, paddedBytes: padded(bytes.length) };
+    yield place;
+    offset += place.paddedBytes;
+  }
+}
+
+/** The records of a batch that `batchesIn` found. */
+export function recordsOf(read: ReadJournal, place: BatchPlace): JournalRecord[] {
+  const view = viewOf(read(place.offset, BATCH_HEADER_BYTES));
+  const length = view.getUint32(4, true);
+  const count = view.getUint32(12, true);
+  const bytes = read(place.offset, length);
+  const all = viewOf(bytes);
+  const records: JournalRecord[] = [];
+  let at = BATCH_HEADER_BYTES;
+  for (let i = 0; i < count; i++) {
+    const start = at + RECORD_HEADER_BYTES;
+    const end = start + all.getUint32(at + 12, true);
+    records.push({
+      kind: all.getUint8(at),
+      bucket: all.getUint16(at + 2, true),
+      segment: all.getUint32(at + 4, true),
+      offset: all.getUint32(at + 8, true),
+      bytes: bytes.subarray(start, end),
+      committed: getUint53(all, at + 16),
+    });
+    at = end;
+  }
+  return records;
+}
+
+function wholeBatch(read: ReadJournal, offset: number, fileBytes: number, salt: Uint8Array): Uint8Array | null {
+  const head = read(offset, BATCH_HEADER_BYTES);
+  const view = viewOf(head);
+  if (view.getUint32(0, true) !== BATCH_MAGIC) return null;
+  const length = view.getUint32(4, true);
+  if (length < BATCH_HEADER_BYTES || offset + length > fileBytes) return null;
+  for (let i = 0; i < SALT_BYTES; i++) if (head[16 + i] !== salt[i]) return null;
+  const crc = view.getUint32(8, true);
+  const bytes = read(offset, length).subarray(0, length);
+  return crc32(bytes.subarray(12)) === crc ? bytes : null;
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}

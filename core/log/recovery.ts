@@ -1,0 +1,252 @@
+/**
+ * What to believe after a crash.
+ *
+ * Problem: the segments may lack, or hold half of, anything written since they were last synced; the journal holds all
+ * that was acknowledged since then, and perhaps a last batch that was not.
+ *
+ * Idea: one batch is in flight at a time, so a batch in the journal proves that the one before it was synced whole.
+ *
+ * Rule: the header that began last says from which batch on the segments may lack something. Those batches are redone
+ * in order, and each bucket's log ends where its last record ends; what a segment has beyond that was never
+ * acknowledged and is cut. A batch that is bad and has no good one after it is the torn tail of the crash, and was
+ * never acknowledged. A batch that is missing before a good one is damage: a bucket whose later records prove, by
+ * their chain, that the segment has all of it is sound; any other is not, because nobody can say what it lost.
+ *
+ * One case cannot be told apart: rot that hits exactly the last batch looks like a torn tail.
+ *
+ * @module
+ */
+import { Damaged } from "../errors.ts";
+import type { Disk, DiskFile } from "./disk.ts";
+import { Chain, encodeSegmentHeader, Frame, frameBytesAt, SEGMENT_HEADER_BYTES } from "./format.ts";
+import { JOURNAL_FILES } from "./journal.ts";
+import {
+  batchesIn,
+  type BatchPlace,
+  BLOCK_BYTES,
+  decodeJournalHeader,
+  type JournalHeader,
+  type JournalRecord,
+  type LogEnd,
+  type ReadJournal,
+  RECORD_FRAMES,
+  recordsOf,
+} from "./journal_format.ts";
+import { segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
+
+/** How much of a journal file is read at a time. */
+const READ_BYTES = 1024 * 1024;
+
+export interface Recovered {
+  lastBatch: number;
+  /** 0 or 1: the journal file that must stay as it is until the other one has a header. */
+  lastFile: number;
+  buckets: RecoveredBucket[];
+  /** Bytes that were written again to segments. */
+  redoneBytes: number;
+}
+
+export interface RecoveredBucket {
+  /** Where the segments were synced up to before the batches that were redone. */
+  base: LogEnd;
+  /** Where the log ends. */
+  segment: number;
+  offset: number;
+  /** Set when the journal lost a batch and nothing after it proves that this bucket lost nothing. */
+  damage: Damaged | null;
+  /** Whether the journal lost a batch, so that the segments from `base` on have to be verified. */
+  suspect: boolean;
+}
+
+/**
+ * Redoes the journal into the segments, cuts them where the log ends, and syncs them.
+ * @throws {Damaged} neither journal file has a header
+ */
+export async function recover(disk: Disk, dir: string, salt: Uint8Array): Promise<Recovered> {
+  const folder = `${dir}/journal`;
+  const files = JOURNAL_FILES.map((name) => {
+    const path = `${folder}/${name}`;
+    return disk.exists(path) ? disk.open(path, "read") : null;
+  });
+  try {
+    return await redo(disk, dir, files.map((file, i) => journalFile(file, `${folder}/${JOURNAL_FILES[i]}`, salt)));
+  } finally {
+    for (const file of files) file?.close();
+  }
+}
+
+interface JournalFile {
+  path: string;
+  header: JournalHeader | string;
+  read: ReadJournal;
+  batches: BatchPlace[];
+}
+
+function journalFile(file: DiskFile | null, path: string, salt: Uint8Array): JournalFile {
+  if (file === null) return { path, header: "the journal file is missing", read: () => new Uint8Array(0), batches: [] };
+  const read = windowed(file);
+  const bytes = file.size();
+  // The header says itself how long it is, at most as long as the file.
+  let header = decodeJournalHeader(read(0, BLOCK_BYTES), salt);
+  if (typeof header === "string") header = decodeJournalHeader(read(0, Math.min(bytes, READ_BYTES * 2)), salt);
+  return { path, header, read, batches: [...batchesIn(read, bytes, salt)] };
+}
+
+function windowed(file: DiskFile): ReadJournal {
+  let start = 0;
+  let window = new Uint8Array(0);
+  return (offset, bytes) => {
+    if (offset < start || offset + bytes > start + window.length) {
+      const into = new Uint8Array(Math.max(bytes, READ_BYTES));
+      window = into.subarray(0, file.read(into, offset));
+      start = offset;
+    }
+    return window.subarray(offset - start, offset - start + bytes);
+  };
+}
+
+async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Recovered> {
+  const newest = newestHeader(files);
+  const header = files[newest]!.header as JournalHeader;
+  const batches = new Map<number, { file: number; place: BatchPlace }>();
+  let lastBatch = header.redoFrom - 1;
+  let lastFile = newest;
+  for (const [file, { batches: places }] of files.entries()) {
+    for (const place of places) {
+      if (place.number < header.redoFrom) continue;
+      batches.set(place.number, { file, place });
+      if (place.number > lastBatch) {
+        lastBatch = place.number;
+        lastFile = file;
+      }
+    }
+  }
+  // A header without a batch of its own yet still says that all before it are there.
+  lastBatch = Math.max(lastBatch, header.firstBatch - 1);
+
+  const buckets: RecoveredBucket[] = header.ends.map((base) => ({
+    base,
+    segment: base.segment,
+    offset: base.offset,
+    damage: null,
+    suspect: false,
+  }));
+  const ends = header.ends.map((base) => new Map([[base.segment, base.offset]]));
+  const writer = new SegmentWriter(disk, dir);
+  let lost: Damaged | null = null;
+  let after: { file: number; offset: number } = { file: newest, offset: BLOCK_BYTES };
+  for (let number = header.redoFrom; number <= lastBatch; number++) {
+    const batch = batches.get(number);
+    if (batch === undefined) {
+      lost ??= new Damaged(files[after.file]!.path, after.offset, `journal batch ${number} of ${lastBatch} is missing`);
+      for (const bucket of buckets) {
+        bucket.damage = lost;
+        bucket.suspect = true;
+      }
+      continue;
+    }
+    after = { file: batch.file, offset: batch.place.offset + batch.place.paddedBytes };
+    for (const record of recordsOf(files[batch.file]!.read, batch.place)) {
+      const bucket = buckets[record.bucket];
+      if (record.kind !== RECORD_FRAMES || bucket === undefined) {
+        throw new Damaged(files[batch.file]!.path, batch.place.offset, `journal batch ${number} has an unknown record`);
+      }
+      // Should the batch that is lost be one of this bucket's, the chain of these frames will not fit.
+      bucket.damage = null;
+      if (record.segment < bucket.base.segment) continue;
+      if (record.segment === bucket.base.segment && record.offset < bucket.base.offset) continue;
+      writer.write(record);
+      bucket.segment = record.segment;
+      bucket.offset = record.offset + record.bytes.length;
+      ends[record.bucket]!.set(bucket.segment, bucket.offset);
+    }
+  }
+  for (const [bucket, segments] of ends.entries()) {
+    for (const [segment, offset] of segments) writer.cut(bucket, segment, offset);
+    writer.removeAfter(bucket, buckets[bucket]!.segment);
+  }
+  await writer.sync();
+  return { lastBatch, lastFile, buckets, redoneBytes: writer.redoneBytes };
+}
+
+function newestHeader(files: JournalFile[]): number {
+  let newest = -1;
+  for (const [i, { header }] of files.entries()) {
+    if (typeof header === "string") continue;
+    const best = newest === -1 ? null : files[newest]!.header as JournalHeader;
+    if (best === null || header.redoFrom > best.redoFrom || header.firstBatch > best.firstBatch) newest = i;
+  }
+  if (newest === -1) throw new Damaged(files[0]!.path, 0, files[0]!.header as string);
+  return newest;
+}
+
+/** Writes to segments during recovery, and remembers what to sync. */
+class SegmentWriter {
+  readonly #open = new Map<string, DiskFile>();
+  readonly #folders = new Set<string>();
+  redoneBytes = 0;
+
+  constructor(readonly disk: Disk, readonly dir: string) {}
+
+  write(record: JournalRecord): void {
+    const file = this.#file(record.bucket, record.segment, record);
+    file.write(record.bytes, record.offset);
+    this.redoneBytes += record.bytes.length;
+  }
+
+  /** Takes away what was never acknowledged. */
+  cut(bucket: number, segment: number, offset: number): void {
+    const path = segmentPath(this.dir, bucket, segment);
+    if (!this.#open.has(path) && !this.disk.exists(path)) return;
+    const file = this.#file(bucket, segment, null);
+    if (file.size() > offset) file.truncate(offset);
+  }
+
+  removeAfter(bucket: number, segment: number): void {
+    const folder = segmentsFolder(this.dir, bucket);
+    for (const name of this.disk.list(folder)) {
+      if (Number(name) <= segment) continue;
+      this.disk.remove(`${folder}/${name}`);
+      this.#folders.add(folder);
+    }
+  }
+
+  async sync(): Promise<void> {
+    for (const file of this.#open.values()) {
+      await file.sync();
+      file.close();
+    }
+    for (const folder of this.#folders) await this.disk.syncFolder(folder);
+  }
+
+  #file(bucket: number, segment: number, record: JournalRecord | null): DiskFile {
+    const path = segmentPath(this.dir, bucket, segment);
+    let file = this.#open.get(path);
+    if (file !== undefined) return file;
+    if (this.disk.exists(path)) {
+      file = this.disk.open(path, "write");
+    } else {
+      const folder = segmentFolder(this.dir, bucket, segment);
+      this.disk.makeFolder(folder);
+      file = this.disk.open(path, "create");
+      for (let up = folder; up.length >= this.dir.length; up = up.slice(0, up.lastIndexOf("/"))) this.#folders.add(up);
+    }
+    // The header of a segment follows from its first frame.
+    if (record !== null && record.offset === SEGMENT_HEADER_BYTES) {
+      const view = new DataView(record.bytes.buffer, record.bytes.byteOffset, record.bytes.length);
+      const frame = Frame.decode(record.bytes, view, 0, frameBytesAt(view, 0));
+      if (typeof frame === "string") throw new Damaged(path, record.offset, frame);
+      file.write(
+        encodeSegmentHeader({
+          bucket,
+          segment,
+          firstLogIndex: frame.logIndex,
+          prevChain: new Chain(frame.prevChainLow, frame.prevChainHigh),
+        }),
+        0,
+      );
+    }
+    this.#open.set(path, file);
+    return file;
+  }
+}

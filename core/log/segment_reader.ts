@@ -1,0 +1,122 @@
+/**
+ * Frames of segment files: one at an offset, or all in order. Every checksum is checked, on every read from disk.
+ *
+ * A reader keeps the last stretch that it read, so that frames that lie together cost one read. What it hands out are
+ * views into that stretch, which is never written again: they stay good for as long as somebody holds them.
+ *
+ * @module
+ */
+import { Damaged } from "../errors.ts";
+import type { FilePool } from "./file_pool.ts";
+import { Chain, Frame, FRAME_PREFIX_BYTES, frameBytesAt, SEGMENT_HEADER_BYTES } from "./format.ts";
+
+/** What one lookup reads: most frames are far smaller, and the disk reads no less. */
+export const LOOKUP_BYTES = 4096;
+/** What a scan reads at a time. */
+export const SCAN_BYTES = 128 * 1024;
+
+const NOTHING = new Uint8Array(0);
+
+export class FrameReader {
+  readonly #pool: FilePool;
+  readonly #readBytes: number;
+  #path = "";
+  #bytes = NOTHING;
+  #view = new DataView(NOTHING.buffer);
+  /** Where in the file `#bytes` begin. */
+  #offset = 0;
+  #last: Frame | null = null;
+  #lastOffset = -1;
+  #generation = 0;
+
+  constructor(pool: FilePool, readBytes: number) {
+    this.#pool = pool;
+    this.#readBytes = readBytes;
+  }
+
+  /**
+   * The frame at `offset` of a segment file, its cursor before the first event.
+   * @throws {Damaged} there is no whole and valid frame
+   */
+  frame(path: string, offset: number): Frame {
+    if (this.#generation !== this.#pool.generation) this.#path = "";
+    if (offset === this.#lastOffset && path === this.#path) {
+      this.#last!.rewind();
+      return this.#last!;
+    }
+    if (!this.#holds(path, offset, FRAME_PREFIX_BYTES)) this.#read(path, offset, this.#readBytes);
+    if (!this.#holds(path, offset, FRAME_PREFIX_BYTES)) {
+      throw new Damaged(path, offset, "the file ends before this frame");
+    }
+    const frameBytes = frameBytesAt(this.#view, offset - this.#offset);
+    if (frameBytes === 0) throw new Damaged(path, offset, "a frame is missing here");
+    if (!this.#holds(path, offset, frameBytes)) {
+      // A damaged length must not make us ask for gigabytes: no frame reaches beyond its file.
+      if (offset + frameBytes > this.#pool.size(path)) throw new Damaged(path, offset, "a frame ends beyond the file");
+      this.#read(path, offset, Math.max(frameBytes, this.#readBytes));
+    }
+    if (!this.#holds(path, offset, frameBytes)) throw new Damaged(path, offset, "the file ends within this frame");
+    const start = offset - this.#offset;
+    const frame = Frame.decode(this.#bytes, this.#view, start, start + frameBytes);
+    if (typeof frame === "string") throw new Damaged(path, offset, frame);
+    this.#last = frame;
+    this.#lastOffset = offset;
+    return frame;
+  }
+
+  #holds(path: string, offset: number, bytes: number): boolean {
+    return path === this.#path && offset >= this.#offset && offset + bytes <= this.#offset + this.#bytes.length;
+  }
+
+  #read(path: string, offset: number, bytes: number): void {
+    const into = new Uint8Array(bytes);
+    const count = this.#pool.read(path, into, offset);
+    this.#path = path;
+    this.#bytes = into.subarray(0, count);
+    this.#view = new DataView(into.buffer, 0, count);
+    this.#offset = offset;
+    this.#last = null;
+    this.#lastOffset = -1;
+    this.#generation = this.#pool.generation;
+  }
+}
+
+/** A frame in its place, and the state of the log after it. */
+export interface FramePlace {
+  frame: Frame;
+  offset: number;
+}
+
+/**
+ * The frames of one segment from `offset` to `end` in order; `chain` and `logIndex` are those of the first one. Both
+ * must go on without a break.
+ * @throws {Damaged} at the first frame that is not what the chain needs
+ */
+export function* framesInOrder(
+  pool: FilePool,
+  path: string,
+  from: { offset: number; logIndex: number; chain: Chain },
+  end: number,
+): Generator<FramePlace, void> {
+  const reader = new FrameReader(pool, SCAN_BYTES);
+  const chain = from.chain.copy();
+  let { offset, logIndex } = from;
+  while (offset < end) {
+    const frame = reader.frame(path, offset);
+    if (!chain.equals({ low: frame.prevChainLow, high: frame.prevChainHigh })) {
+      throw new Damaged(path, offset, "a frame does not follow from the one before it");
+    }
+    if (frame.logIndex !== logIndex) {
+      throw new Damaged(path, offset, `a frame has log index ${frame.logIndex}: ${logIndex} must stand here`);
+    }
+    const next = offset + (frame.end - frame.start);
+    if (next > end) throw new Damaged(path, offset, `a frame ends at ${next}: the segment ends at ${end}`);
+    chain.step(frame.term, frame.logIndex, frame.crc);
+    yield { frame, offset };
+    logIndex++;
+    offset = next;
+  }
+}
+
+/** Where the first frame of a segment stands. */
+export const FIRST_FRAME_OFFSET = SEGMENT_HEADER_BYTES;

@@ -1,0 +1,252 @@
+/**
+ * The store as plain lists in memory: the oracle of every property test, and a fake for the tests of users.
+ *
+ * It makes every promise of the port but one: nothing outlives the process. It is slow where that keeps it simple,
+ * so that a reader can see that it is right; the engine is then compared with it.
+ *
+ * @module
+ */
+import { type Environment, systemEnvironment } from "./environment.ts";
+import { DuplicateEventId, LimitExceeded, NoSuchPartition, StoreClosed, WrongExpectedVersion } from "./errors.ts";
+import {
+  admit,
+  type AdmittedEvent,
+  type AdmittedTransaction,
+  type AppendResult,
+  type EventRecord,
+  identify,
+  requireUuid,
+  type Transaction,
+  TRANSACTION_BYTES_MAX,
+} from "./event.ts";
+import { partitionHash, partitionOf } from "./placement.ts";
+import { type EventStore, type ReadOptions, Scan, type StoreStatus, type StreamOptions } from "./store.ts";
+import { formatUuid, transactionIdOf } from "./uuid.ts";
+import { meets } from "./version.ts";
+
+const PAGE_EVENTS_MAX = 256;
+
+export class MemoryStore implements EventStore {
+  readonly partitionCount: number;
+  readonly #environment: Environment;
+  /** By partition, in order of sequence. */
+  readonly #partitions: EventRecord[][];
+  /** By partition key and stream id, in order of version. */
+  readonly #streams = new Map<string, EventRecord[]>();
+  /** By event id: the event, and the whole transaction that it came with. */
+  readonly #stored = new Map<string, { record: EventRecord; transaction: EventRecord[] }>();
+  #appendedTransactions = 0;
+  #closed = false;
+
+  constructor(options: { partitionCount?: number; environment?: Environment } = {}) {
+    this.partitionCount = options.partitionCount ?? 32;
+    this.#environment = options.environment ?? systemEnvironment();
+    this.#partitions = Array.from({ length: this.partitionCount }, () => []);
+  }
+
+  append(transaction: Transaction): Promise<AppendResult> {
+    return promiseOf(() => {
+      this.#assertOpen();
+      const admitted = admit(transaction, this.#environment);
+      const size = admitted.events.reduce((sum, event) => sum + event.payload.length + event.metadata.length, 0);
+      if (size > TRANSACTION_BYTES_MAX) throw new LimitExceeded("The transaction", size, TRANSACTION_BYTES_MAX);
+      const earlier = this.#earlier(admitted);
+      if (earlier !== null) return resultOf(earlier);
+      const records = this.#numbered(admitted);
+      for (const record of records) {
+        this.#partitions[record.partition]!.push(record);
+        const key = streamKey(record.partitionKey, record.streamId);
+        const stream = this.#streams.get(key);
+        if (stream === undefined) this.#streams.set(key, [record]);
+        else stream.push(record);
+        this.#stored.set(record.eventId, { record, transaction: records });
+      }
+      this.#appendedTransactions++;
+      return resultOf(records);
+    });
+  }
+
+  event(eventId: string): Promise<EventRecord | null> {
+    return promiseOf(() => {
+      this.#assertOpen();
+      const stored = this.#stored.get(formatUuid(requireUuid(eventId, "event id")));
+      return stored === undefined ? null : copyOf(stored.record);
+    });
+  }
+
+  readStream(streamId: string, options: ReadOptions & StreamOptions = {}): Scan {
+    this.#assertOpen();
+    const key = this.#streamKey(streamId, options);
+    return this.#scan(() => this.#streams.get(key) ?? [], options);
+  }
+
+  readPartition(partition: number, options: ReadOptions = {}): Scan {
+    this.#assertOpen();
+    const records = this.#partition(partition);
+    return this.#scan(() => records, options);
+  }
+
+  streamVersion(streamId: string, options: StreamOptions = {}): Promise<number | null> {
+    return promiseOf(() => {
+      this.#assertOpen();
+      return lastOf(this.#streams.get(this.#streamKey(streamId, options)) ?? []);
+    });
+  }
+
+  partitionSequence(partition: number): Promise<number | null> {
+    return promiseOf(() => {
+      this.#assertOpen();
+      return lastOf(this.#partition(partition));
+    });
+  }
+
+  partitionOfKey(partitionKey: string): number {
+    return partitionOf(partitionHash(requireUuid(partitionKey, "partition key")), this.partitionCount);
+  }
+
+  status(): StoreStatus {
+    return {
+      events: this.#stored.size,
+      partitionCount: this.partitionCount,
+      bucketCount: 1,
+      dataBytes: 0,
+      segments: 0,
+      appendedTransactions: this.#appendedTransactions,
+      syncs: 0,
+      damage: [],
+      cache: { hits: 0, misses: 0, entries: 0, memoryBytes: 0, maxBytes: 0, blockBytes: 0, evictions: 0 },
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    return Promise.resolve();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** What this retries: the events as they were stored the first time, or null when no given id is stored. */
+  #earlier({ partitionKey, events }: AdmittedTransaction): EventRecord[] | null {
+    const known = events.find((event) => event.eventIdGiven && this.#stored.has(formatUuid(event.eventId)));
+    if (known === undefined) return null;
+    const eventId = formatUuid(known.eventId);
+    const { record, transaction } = this.#stored.get(eventId)!;
+    const earlier = events.length === 1 ? [record] : transaction;
+    const key = formatUuid(partitionKey);
+    if (events.length !== earlier.length || !events.every((event, i) => repeats(event, key, earlier[i]!))) {
+      throw new DuplicateEventId(eventId, "with other content");
+    }
+    return earlier;
+  }
+
+  /** The transaction as records with their numbers. Nothing is stored yet. */
+  #numbered(admitted: AdmittedTransaction): EventRecord[] {
+    const partition = partitionOf(admitted.partitionHash, this.partitionCount);
+    const partitionKey = formatUuid(admitted.partitionKey);
+    const transactionId = formatUuid(transactionIdOf(admitted.events[0]!.eventId, admitted.events.length));
+    const lastVersions = new Map<string, number>(); // Of streams that this transaction has appended to already.
+    return admitted.events.map((event, i) => {
+      const streamId = textOf(event.streamIdBytes);
+      const key = streamKey(partitionKey, streamId);
+      const current = lastVersions.get(key) ?? lastOf(this.#streams.get(key) ?? []);
+      if (!meets(event.expectedVersion, current)) {
+        throw new WrongExpectedVersion(streamId, partitionKey, event.expectedVersion, current);
+      }
+      const version = current === null ? 0 : current + 1;
+      lastVersions.set(key, version);
+      return {
+        eventId: formatUuid(event.eventId),
+        partitionKey,
+        partition,
+        transactionId,
+        sequence: this.#partitions[partition]!.length + i,
+        streamId,
+        version,
+        name: textOf(event.nameBytes),
+        timestamp: event.timestamp,
+        metadata: event.metadata.slice(), // The caller may go on to use its buffer.
+        payload: event.payload.slice(),
+      };
+    });
+  }
+
+  #scan(list: () => EventRecord[], { from = 0, end = Infinity, direction, limit = Infinity }: ReadOptions): Scan {
+    const assertOpen = () => this.#assertOpen();
+    return new Scan(async function* () {
+      const range = list().slice(Math.max(0, from), Math.max(0, end));
+      if (direction === "backward") range.reverse();
+      const wanted = range.slice(0, Math.max(0, limit));
+      for (let i = 0; i < wanted.length; i += PAGE_EVENTS_MAX) {
+        assertOpen();
+        yield wanted.slice(i, i + PAGE_EVENTS_MAX).map(copyOf);
+      }
+    });
+  }
+
+  #streamKey(streamId: string, { partitionKey }: StreamOptions): string {
+    const given = partitionKey === undefined ? null : requireUuid(partitionKey, "partition key");
+    const stream = identify(streamId, given);
+    return streamKey(formatUuid(stream.partitionKey), textOf(stream.streamIdBytes));
+  }
+
+  #partition(partition: number): EventRecord[] {
+    const records = this.#partitions[partition];
+    if (records === undefined) throw new NoSuchPartition(partition, this.partitionCount);
+    return records;
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StoreClosed();
+  }
+}
+
+/** What `act` returns or throws, as a promise. `act` runs at once, so calls take effect in the order in which they were made. */
+function promiseOf<T>(act: () => T): Promise<T> {
+  return new Promise((resolve) => resolve(act()));
+}
+
+function repeats(event: AdmittedEvent, partitionKey: string, earlier: EventRecord): boolean {
+  return (!event.eventIdGiven || formatUuid(event.eventId) === earlier.eventId) &&
+    partitionKey === earlier.partitionKey &&
+    textOf(event.streamIdBytes) === earlier.streamId &&
+    textOf(event.nameBytes) === earlier.name &&
+    equalBytes(event.payload, earlier.payload) &&
+    equalBytes(event.metadata, earlier.metadata);
+}
+
+function resultOf(records: EventRecord[]): AppendResult {
+  const first = records[0]!;
+  return {
+    partitionKey: first.partitionKey,
+    partition: first.partition,
+    firstSequence: first.sequence,
+    lastSequence: records.at(-1)!.sequence,
+    events: records.map(({ eventId, streamId, version, sequence, timestamp }) => (
+      { eventId, streamId, version, sequence, timestamp }
+    )),
+  };
+}
+
+function streamKey(partitionKey: string, streamId: string): string {
+  return partitionKey + streamId;
+}
+
+function lastOf(records: EventRecord[]): number | null {
+  return records.length === 0 ? null : records.length - 1;
+}
+
+function copyOf(record: EventRecord): EventRecord {
+  return { ...record, metadata: record.metadata.slice(), payload: record.payload.slice() };
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // A name may begin with U+FEFF, and keeps it.
+
+function textOf(bytes: Uint8Array): string {
+  return decoder.decode(bytes);
+}

@@ -1,0 +1,180 @@
+/**
+ * Events of a stream or a partition between two numbers, forward or back, in pages.
+ *
+ * A page is at most 256 events or some 256 KiB, and is read when it is asked for: a reader that is slow slows the disk
+ * and not the memory. Versions and sequences have no gaps, so one that cannot be found below the head is damage, and is
+ * told as such.
+ *
+ * @module
+ */
+import { type Bucket, moveTo, type Segment } from "./bucket.ts";
+import { Damaged } from "./errors.ts";
+import type { EventRecord, StreamIdentity } from "./event.ts";
+import { FrameReader, LOOKUP_BYTES, SCAN_BYTES } from "./log/segment_reader.ts";
+import type { FilePool } from "./log/file_pool.ts";
+
+const PAGE_EVENTS_MAX = 256;
+const PAGE_BYTES_MAX = 256 * 1024;
+
+/** What to read: numbers in `[from, end)`, at most `limit` of them. */
+export interface Range {
+  from: number;
+  end: number;
+  backward: boolean;
+  limit: number;
+}
+
+/** Pages of a stream. Nothing beyond the head as it is when the scan begins. */
+export async function* scanStream(
+  bucket: Bucket,
+  pool: FilePool,
+  stream: StreamIdentity,
+  range: Range,
+): AsyncGenerator<EventRecord[]> {
+  const head = await bucket.lookUp(() => bucket.streamHead(stream));
+  if (head === null) return;
+  // Events of one stream lie far apart as a rule: reading much around each is waste.
+  const reader = new FrameReader(pool, LOOKUP_BYTES);
+  let at: number | null = null;
+  const next = (from: number, end: number, wanted: number): EventRecord[] => {
+    const found = range.backward
+      ? placesBackward(bucket, stream, from, end, wanted, at)
+      : placesForward(bucket, stream, from, end, wanted, at);
+    if (found === null) return [];
+    at = found.segment.number;
+    const page: EventRecord[] = [];
+    let bytes = 0;
+    for (const { version, offset } of found.places) {
+      if (bytes >= PAGE_BYTES_MAX) break;
+      // Of two candidates for one version the other is of a foreign stream with the same hash.
+      if (version !== (range.backward ? end - 1 - page.length : from + page.length)) continue;
+      const frame = bucket.frame(reader, found.segment, offset);
+      if (!moveTo(frame, stream, version)) continue;
+      page.push(frame.record());
+      bytes += frame.eventBytes;
+    }
+    return page;
+  };
+  yield* pages(
+    bucket,
+    range,
+    head.version + 1,
+    next,
+    `stream ${JSON.stringify(new TextDecoder().decode(stream.streamIdBytes))}`,
+  );
+}
+
+/** Pages of a partition. Nothing beyond the head as it is when the scan begins. */
+export async function* scanPartition(
+  bucket: Bucket,
+  pool: FilePool,
+  partition: number,
+  range: Range,
+): AsyncGenerator<EventRecord[]> {
+  const head = bucket.partitionHead(partition);
+  if (head === null) return;
+  const reader = new FrameReader(pool, range.backward || range.limit <= 8 ? LOOKUP_BYTES : SCAN_BYTES);
+  const next = (from: number, end: number, wanted: number): EventRecord[] => {
+    const segment = segmentOfSequence(bucket, partition, range.backward ? end - 1 : from);
+    if (segment === null) return [];
+    const held = segment.index.partitionRange(partition)!;
+    const start = range.backward ? Math.max(from, held.first, end - wanted) : from;
+    const stop = range.backward ? end : Math.min(end, held.end, from + wanted);
+    const offsets = segment.index.partitionOffsets(partition, start, stop);
+    const page: EventRecord[] = [];
+    let bytes = 0;
+    for (let i = 0; i < offsets.length && bytes < PAGE_BYTES_MAX; i++) {
+      const sequence = range.backward ? stop - 1 - i : start + i;
+      const frame = bucket.frame(reader, segment, offsets[sequence - start]!);
+      do if (!frame.next()) {
+        throw new Damaged(segment.path, offsets[i]!, `sequence ${sequence} is not in its frame`);
+      } while (frame.sequence !== sequence);
+      page.push(frame.record());
+      bytes += frame.eventBytes;
+    }
+    return page;
+  };
+  yield* pages(bucket, range, head + 1, next, `partition ${partition}`);
+}
+
+async function* pages(
+  bucket: Bucket,
+  range: Range,
+  headEnd: number,
+  next: (from: number, end: number, wanted: number) => EventRecord[],
+  what: string,
+): AsyncGenerator<EventRecord[]> {
+  let { from } = range;
+  let end = Math.min(range.end, headEnd);
+  let left = Math.min(range.limit, end - from);
+  while (left > 0) {
+    const page = await bucket.lookUp(() => next(from, end, Math.min(left, PAGE_EVENTS_MAX)));
+    if (page.length === 0) {
+      throw bucket.damage ??
+        new Damaged(
+          `bucket ${bucket.number}`,
+          0,
+          `event ${range.backward ? end - 1 : from} of ${what} cannot be found`,
+        );
+    }
+    left -= page.length;
+    if (range.backward) end -= page.length;
+    else from += page.length;
+    yield page;
+  }
+}
+
+interface Found {
+  segment: Segment;
+  places: { version: number; offset: number }[];
+}
+
+function placesBackward(
+  bucket: Bucket,
+  { streamKey }: StreamIdentity,
+  from: number,
+  end: number,
+  wanted: number,
+  at: number | null,
+): Found | null {
+  for (let i = at ?? bucket.segments.length - 1; i >= 0; i--) {
+    const segment = bucket.segments[i]!;
+    const places = segment.index.streamPlaces(streamKey, from, end, wanted, "backward");
+    if (places.length > 0 && places[0]!.version === end - 1) return { segment, places };
+  }
+  return null;
+}
+
+function placesForward(
+  bucket: Bucket,
+  { streamKey }: StreamIdentity,
+  from: number,
+  end: number,
+  wanted: number,
+  at: number | null,
+): Found | null {
+  let start = at;
+  if (start === null) {
+    // Versions rise from segment to segment: the newest that has any up to `from` is the one to begin with.
+    start = bucket.segments.length - 1;
+    while (
+      start > 0 && bucket.segments[start]!.index.streamPlaces(streamKey, 0, from + 1, 1, "backward").length === 0
+    ) start--;
+  }
+  for (let i = start; i < bucket.segments.length; i++) {
+    const segment = bucket.segments[i]!;
+    const places = segment.index.streamPlaces(streamKey, from, end, wanted, "forward");
+    if (places.length > 0 && places[0]!.version === from) return { segment, places };
+  }
+  return null;
+}
+
+function segmentOfSequence(bucket: Bucket, partition: number, sequence: number): Segment | null {
+  for (let i = bucket.segments.length - 1; i >= 0; i--) {
+    const range = bucket.segments[i]!.index.partitionRange(partition);
+    if (range === null) continue;
+    if (sequence >= range.first && sequence < range.end) return bucket.segments[i]!;
+    if (sequence >= range.end) return null;
+  }
+  return null;
+}

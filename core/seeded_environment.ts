@@ -1,0 +1,39 @@
+/**
+ * Time and chance in the hand of a test: a clock that the test sets, and random bytes from a seed.
+ *
+ * `fatal` ends nothing: it notes the reason, which the test reads, and throws.
+ *
+ * @module
+ */
+import { setImmediate } from "node:timers";
+import { Chance } from "./chance.ts";
+import type { Environment } from "./environment.ts";
+
+export class SeededEnvironment implements Environment {
+  /** What `now()` answers. */
+  nowMs = 1_700_000_000_000;
+  /** The reasons for which the engine asked to end the process, the first one first. */
+  readonly fatalReasons: Error[] = [];
+  readonly #chance: Chance;
+  #monotonicMs = 0;
+
+  constructor(seed: number) {
+    this.#chance = new Chance(seed);
+  }
+
+  // Functions of the object, not of the class: they are handed on alone.
+
+  readonly now = (): number => this.nowMs;
+
+  /** A tenth of a millisecond passes at every look, so that a loop which works until some time has passed ends. */
+  readonly monotonic = (): number => this.#monotonicMs += 0.1;
+
+  readonly random = (bytes: Uint8Array): void => this.#chance.fill(bytes);
+
+  readonly pause = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
+  fatal(reason: Error): never {
+    this.fatalReasons.push(reason);
+    throw reason;
+  }
+}
