@@ -12,7 +12,7 @@
  * @module
  */
 import type { Bucket } from "./bucket.ts";
-import type { Environment } from "./environment.ts";
+import { endProcess, type Environment } from "./environment.ts";
 import { Damaged, DiskFull, DuplicateEventId, LimitExceeded, StoreClosed, WrongExpectedVersion } from "./errors.ts";
 import { type AdmittedTransaction, type AppendResult, TRANSACTION_BYTES_MAX } from "./event.ts";
 import { IndexDamaged } from "./index/segment_index.ts";
@@ -133,7 +133,7 @@ export class AppendQueue {
     this.#failure = cause instanceof Error ? cause : new Error(String(cause));
     for (const { reject } of [...this.#inFlight, ...this.#waiting]) reject(this.#failure);
     this.#waiting = [];
-    this.#environment.fatal(this.#failure);
+    endProcess(this.#environment, this.#failure);
   }
 
   /** What waits, as much as one batch carries, by bucket. */

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import type { Environment, Log } from "./environment.ts";
+import { endProcess, type Environment, type Log } from "./environment.ts";
 import { Damaged } from "./errors.ts";
 import type { AdmittedTransaction, StreamIdentity } from "./event.ts";
 import type { BlockCache } from "./index/block_cache.ts";
@@ -79,11 +79,14 @@ export class Bucket {
   /** Opens the bucket as recovery left it: indexes that are missing are made again, frames that are not indexed are read. */
   static async open(context: BucketContext, number: number, recovered: RecoveredBucket): Promise<Bucket> {
     const bucket = new Bucket(context, number);
-    const end = await bucket.#openSegments(recovered);
-    bucket.log = BucketLog.open(context.disk, context.dir, number, context.segmentBytes, end);
+    const { disk, dir, segmentBytes } = context;
+    const { end, damage } = recovered;
+    await bucket.#openSegments(recovered);
+    if (damage !== null) bucket.noteDamage(damage, true);
+    const open = bucket.damage === null ? BucketLog.open : BucketLog.closed;
+    bucket.log = open(disk, dir, number, segmentBytes, { ...end, chain: end.chain.copy() });
     if (bucket.segments.length === 0) bucket.#addActive(end);
     bucket.#publishedEnd = bucket.log.mark();
-    if (recovered.damage !== null) bucket.noteDamage(recovered.damage, true);
     bucket.#startMaintenance();
     return bucket;
   }
@@ -214,7 +217,7 @@ export class Bucket {
     segment.index = SegmentIndex.open(this.#indexContext, folderOf(segment.path));
     const header = this.#header(segment.number, segment.path);
     const end = segment.number < this.#publishedEnd.segment ? segment.identity!.endOffset : this.#publishedEnd.offset;
-    const { damage } = this.#indexFrames(segment, startOf(header), end, null);
+    const { damage } = this.#indexFrames(segment, startOf(header), end);
     if (damage === null) return;
     this.noteDamage(damage, true);
     throw damage;
@@ -318,7 +321,7 @@ export class Bucket {
         return;
       }
       const reason = `The indexes of bucket ${this.number} could not be written`;
-      this.#context.environment.fatal(new Error(reason, { cause: error }));
+      endProcess(this.#context.environment, new Error(reason, { cause: error }));
     }).finally(() => this.#maintenance = null);
     return this.#maintenance;
   }
@@ -334,7 +337,7 @@ export class Bucket {
       try {
         if (unsealed !== undefined) {
           await runSliced(unsealed.index.seal(unsealed.identity!), environment);
-          unsealed.sealed = true;
+          unsealed.sealed = unsealed.index.sealed;
         } else if (active.index.pieceDue) {
           await runSliced(active.index.writePiece(identityOf(this.number, active.firstLogIndex, end)), environment);
         } else {
@@ -366,18 +369,23 @@ export class Bucket {
     });
   }
 
-  async #openSegments(recovered: RecoveredBucket): Promise<LogEnd> {
-    let end: LogEnd = { segment: 0, offset: SEGMENT_HEADER_BYTES, logIndex: 0, chain: Chain.ofBucket(this.number) };
+  async #openSegments(recovered: RecoveredBucket): Promise<void> {
+    const last = recovered.end.segment;
     // Nothing was ever acknowledged here: what the first segment holds, if it is there, is made anew.
-    if (recovered.segment === 0 && recovered.offset === SEGMENT_HEADER_BYTES) return end;
-    for (let number = 0; number <= recovered.segment; number++) {
+    if (recovered.end.logIndex === 0) return;
+    let end: LogEnd = {
+      segment: 0,
+      offset: SEGMENT_HEADER_BYTES,
+      logIndex: 0,
+      chain: Chain.ofBucket(this.number),
+      lost: false,
+    };
+    for (let number = 0; number < last; number++) {
       // Opening many segments must not keep the thread from everybody else.
       if (number % 16 === 15) await this.#context.environment.pause();
-      end = number < recovered.segment
-        ? this.#openRolled(number, end, recovered)
-        : this.#openActive(number, end, recovered);
+      end = this.#openRolled(number, end, recovered);
     }
-    return end;
+    this.#openActive(last, end, recovered);
   }
 
   /** A segment that is not the last: its index files tell, if they are there and true. */
@@ -414,9 +422,10 @@ export class Bucket {
         offset: SEGMENT_HEADER_BYTES,
         logIndex: identity.endLogIndex,
         chain: new Chain(identity.chainLow, identity.chainHigh),
+        lost: false,
       };
     }
-    const { damage, ...end } = this.#indexFrames(segment, startOf(header), fileBytes, null);
+    const { damage, ...end } = this.#indexFrames(segment, startOf(header), fileBytes);
     if (damage !== null) this.noteDamage(damage, true);
     else segment.identity = identityOf(this.number, segment.firstLogIndex, end);
     return { ...end, segment: number + 1, offset: SEGMENT_HEADER_BYTES };
@@ -455,8 +464,9 @@ export class Bucket {
   }
 
   /** The segment at the end of the log: its pieces tell, and the frames after them are read. */
-  #openActive(number: number, before: LogEnd, recovered: RecoveredBucket): LogEnd {
-    const { dir, disk } = this.#context;
+  #openActive(number: number, before: LogEnd, recovered: RecoveredBucket): void {
+    const { dir } = this.#context;
+    const { end } = recovered;
     const path = segmentPath(dir, this.number, number);
     const segment: Segment = {
       number,
@@ -467,40 +477,38 @@ export class Bucket {
       sealed: false,
     };
     this.segments.push(segment);
-    const recoveredEnd: LogEnd = { ...before, segment: number, offset: recovered.offset };
     try {
-      if (!disk.exists(path)) throw new Damaged(path, 0, "the segment file is missing");
       const header = this.#header(number, path);
       this.#follows(path, header, before);
       let start = startOf(header);
       if (!recovered.suspect) {
         const { index, covered } = SegmentIndex.loadPieces(this.#indexContext, folderOf(path), this.number, number);
-        if (
-          covered !== null && covered.firstLogIndex === header.firstLogIndex && covered.endOffset <= recovered.offset
-        ) {
+        if (covered !== null && covered.firstLogIndex === header.firstLogIndex && covered.endOffset <= end.offset) {
           segment.index = index;
           start = {
             segment: number,
             offset: covered.endOffset,
             logIndex: covered.endLogIndex,
             chain: new Chain(covered.chainLow, covered.chainHigh),
+            lost: false,
           };
         } else {
           index.close();
         }
       }
-      const { damage, ...end } = this.#indexFrames(segment, start, recovered.offset, recovered.base);
+      const { damage, offset, logIndex, chain } = this.#indexFrames(segment, start, end.offset);
       if (damage !== null) throw damage;
-      return { ...end, segment: number };
+      if (logIndex !== end.logIndex || !chain.equals(end.chain)) {
+        throw new Damaged(path, offset, "the log is not what the journal says of it");
+      }
     } catch (error) {
       if (!(error instanceof Damaged)) throw error;
       this.noteDamage(error, true);
-      return recoveredEnd;
     }
   }
 
   /** Reads the frames of a segment from `from` to `end` into its index. Stops at damage, and tells. */
-  #indexFrames(segment: Segment, from: LogEnd, end: number, base: LogEnd | null): LogEnd & { damage: Damaged | null } {
+  #indexFrames(segment: Segment, from: LogEnd, end: number): LogEnd & { damage: Damaged | null } {
     const reached = { ...from, chain: from.chain.copy(), damage: null as Damaged | null };
     try {
       for (const { frame, offset } of framesInOrder(this.#context.pool, segment.path, from, end)) {
@@ -510,12 +518,6 @@ export class Bucket {
         reached.chain.step(frame.term, frame.logIndex, frame.crc);
         reached.logIndex = frame.logIndex + 1;
         reached.offset = offset + frame.end - frame.start;
-        if (
-          base !== null && base.segment === segment.number && base.offset === reached.offset &&
-          !base.chain.equals(reached.chain)
-        ) {
-          throw new Damaged(segment.path, offset, "the log differs from what the journal says of it");
-        }
       }
     } catch (error) {
       if (!(error instanceof Damaged)) throw error;
@@ -580,6 +582,7 @@ function startOf(header: SegmentHeader): LogEnd {
     offset: SEGMENT_HEADER_BYTES,
     logIndex: header.firstLogIndex,
     chain: header.prevChain,
+    lost: false,
   };
 }
 

@@ -72,8 +72,10 @@ export async function checkFolder(options: CheckOptions): Promise<CheckReport> {
       report.notes.push(`The journal has ${redoneBytes} bytes that the next start writes to segments`);
     }
     let totalBytes = 0;
-    for (const [bucket, { segment }] of buckets.entries()) {
-      for (let number = 0; number <= segment; number++) totalBytes += sizeOf(disk, segmentPath(dir, bucket, number));
+    for (const [bucket, { end }] of buckets.entries()) {
+      for (let number = 0; number <= end.segment; number++) {
+        totalBytes += sizeOf(disk, segmentPath(dir, bucket, number));
+      }
     }
     let doneBytes = 0;
     const progress = (bytes: number) => options.onProgress?.(doneBytes += bytes, totalBytes);
@@ -115,11 +117,12 @@ class BucketCheck {
   async run(recovered: RecoveredBucket): Promise<void> {
     if (recovered.damage !== null) this.report.problems.push(problemOf(recovered.damage));
     // Nothing was ever acknowledged in this bucket.
-    if (recovered.segment === 0 && recovered.offset === SEGMENT_HEADER_BYTES) return;
-    for (let number = 0; number <= recovered.segment; number++) {
+    const { end } = recovered;
+    if (end.logIndex === 0) return;
+    for (let number = 0; number <= end.segment; number++) {
       const path = segmentPath(this.dir, this.bucket, number);
       try {
-        await this.#segment(number, path, number === recovered.segment ? recovered.offset : null);
+        await this.#segment(number, path, number === end.segment ? end.offset : null);
       } catch (error) {
         if (!(error instanceof Damaged)) throw error;
         this.report.problems.push(problemOf(error));

@@ -302,6 +302,7 @@ async function makeFolder(disk: Disk, dir: string, environment: Environment, opt
     offset: SEGMENT_HEADER_BYTES,
     logIndex: 0,
     chain: Chain.ofBucket(bucket),
+    lost: false,
   }));
   const fileBytes = options.journalBytes ?? JOURNAL_BYTES;
   await Journal.create({ disk, folder: `${dir}/journal`, salt, fileBytes }, ends);

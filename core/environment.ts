@@ -43,12 +43,20 @@ export function systemEnvironment(fatal: (reason: Error) => never = throwOutside
         crypto.getRandomValues(pool);
         used = 0;
       }
-      bytes.set(pool.subarray(used, used + bytes.length));
-      used += bytes.length;
+      for (let i = 0; i < bytes.length; i++) bytes[i] = pool[used++]!;
     },
     pause: () => new Promise((resolve) => setTimeout(resolve, 0)),
     fatal,
   };
+}
+
+/** Calls `fatal` where nobody stands who could take what it throws: it throws only so that its caller does not go on. */
+export function endProcess(environment: Environment, reason: Error): void {
+  try {
+    environment.fatal(reason);
+  } catch (thrown) {
+    if (thrown !== reason) throw thrown;
+  }
 }
 
 function throwOutside(reason: Error): never {

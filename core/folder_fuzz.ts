@@ -20,11 +20,13 @@ import type { EventRecord } from "./event.ts";
 import { MemoryDisk } from "./log/memory_disk.ts";
 import { SeededEnvironment } from "./seeded_environment.ts";
 import type { Scan } from "./store.ts";
-import { plain, read } from "./store_suite.ts";
-import { Story } from "./story.ts";
+import { read } from "./store_suite.ts";
+import { equalEvents, Story } from "./story.ts";
 
-/** Rounds that it takes to do every damage once. */
-export const SLICES = 1024;
+/** Rounds that it takes to do every damage once. A power of two. */
+export const SLICES = 8192;
+/** Odd, so that rounds in a row do damages that lie far apart, and each slice has its turn. */
+const STRIDE = 5077;
 
 const DIR = "/data";
 const SIZES: Sizes = { partitionCount: 4, bucketCount: 2, segmentBytes: 2048, journalBytes: 32 * 1024 };
@@ -47,11 +49,10 @@ interface Folder {
 /** Does the damages of as many slices, from the slice of `seed` on. */
 export async function fuzz(seed: number, rounds: number): Promise<void> {
   for (let round = seed; round < seed + rounds; round++) {
-    // Every other round meets a folder that was closed, else one that was killed and has its end in the journal only.
-    const folder = await makeFolder(Math.floor(round / SLICES), round % 2 === 0);
+    const folder = await makeFolder(Math.floor(round / SLICES), ENDINGS[round % ENDINGS.length]!);
     const chance = new Chance(round);
     const damages = damagesOf(folder.disk);
-    for (let i = Math.floor(round % SLICES); i < damages.length; i += SLICES) {
+    for (let i = round * STRIDE % SLICES; i < damages.length; i += SLICES) {
       const damage = damages[i]!;
       const mask = 1 << chance.below(8);
       const told = `folder, seed ${round}: ${damage.kind} ${damage.path} at ${damage.at}, mask ${mask}`;
@@ -64,7 +65,10 @@ export async function fuzz(seed: number, rounds: number): Promise<void> {
   }
 }
 
-async function makeFolder(seed: number, isClosed: boolean): Promise<Folder> {
+/** Closed in peace; killed, with all in its segments; without power, with the end of the log in the journal only. */
+const ENDINGS = ["closed", "killed", "power cut"] as const;
+
+async function makeFolder(seed: number, ending: typeof ENDINGS[number]): Promise<Folder> {
   const story = new Story(seed, { partitionCount: SIZES.partitionCount });
   const life = new Life(story, new MemoryDisk(), SIZES);
   await life.open();
@@ -76,12 +80,21 @@ async function makeFolder(seed: number, isClosed: boolean): Promise<Folder> {
   const eventId = (await story.oracle.append(last)).events[0]!.eventId;
   await life.store.append({ ...last, events: [{ ...last.events[0]!, eventId }] });
   await story.agree(life.store);
-  if (isClosed) await life.close();
+  if (ending === "closed") await life.close();
   const events = [];
   for (let partition = 0; partition < SIZES.partitionCount; partition++) {
     events.push(await read(story.oracle.readPartition(partition)));
   }
-  return { disk: life.disk.afterKill(), events, lastBatch: new Set([eventId]) };
+  const disk = ending === "power cut" ? afterTheWorst(life.disk) : life.disk.afterKill();
+  return { disk, events, lastBatch: new Set([eventId]) };
+}
+
+/** The power cut, of some, that left the least in the segments. */
+function afterTheWorst(disk: MemoryDisk): MemoryDisk {
+  const bytes = (found: MemoryDisk) =>
+    found.files(`${DIR}/buckets`).reduce((sum, path) => sum + found.contentOf(path).length, 0);
+  const found = Array.from({ length: 8 }, (_, seed) => disk.afterPowerCut(seed));
+  return found.reduce((least, other) => bytes(other) < bytes(least) ? other : least);
 }
 
 /** All that can be done to the files of a disk. */
@@ -100,9 +113,9 @@ async function judge(folder: Folder, { path, kind, at }: Damage, mask: number): 
   if (kind === "flip") disk.flip(path, at, mask);
   else if (kind === "cut") disk.cut(path, at);
   else disk.remove(path);
-  const witness = new Witness(folder);
-  // The second time it meets what the first one made of the damage.
+  // The second time it meets what the first one made of the damage, and must tell again.
   for (let time = 0; time < 2; time++) {
+    const witness = new Witness(folder);
     const environment = new SeededEnvironment(1);
     let store: Database;
     try {
@@ -186,7 +199,7 @@ class Witness {
     try {
       const found = await find();
       if (found === null) this.#lost.add(expected.eventId);
-      else assert.deepEqual(plain(found), expected);
+      else equalEvents([found], [expected], "by id");
     } catch (error) {
       this.hears(error);
     }
@@ -196,7 +209,9 @@ class Witness {
     const missing = new Map(expected.map((event) => [event.eventId, event]));
     try {
       for await (const found of scan()) {
-        assert.deepEqual(plain(found), missing.get(found.eventId));
+        const event = missing.get(found.eventId);
+        assert.notEqual(event, undefined, `Served an event that nobody wrote, or one twice: ${found.eventId}`);
+        equalEvents([found], [event!], "by scan");
         missing.delete(found.eventId);
       }
       for (const eventId of missing.keys()) this.#lost.add(eventId);

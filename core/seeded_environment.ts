@@ -9,6 +9,8 @@ import { setImmediate } from "node:timers";
 import { Chance } from "./chance.ts";
 import type { Environment } from "./environment.ts";
 
+const fatalReasons = new WeakSet<Error>();
+
 export class SeededEnvironment implements Environment {
   /** What `now()` answers. */
   nowMs = 1_700_000_000_000;
@@ -19,6 +21,11 @@ export class SeededEnvironment implements Environment {
 
   constructor(seed: number) {
     this.#chance = new Chance(seed);
+  }
+
+  /** Whether `error` was the reason for any `fatal`. */
+  static wasFatal(error: Error): boolean {
+    return fatalReasons.has(error);
   }
 
   // Functions of the object, not of the class: they are handed on alone.
@@ -34,6 +41,7 @@ export class SeededEnvironment implements Environment {
 
   fatal(reason: Error): never {
     this.fatalReasons.push(reason);
+    fatalReasons.add(reason);
     throw reason;
   }
 }

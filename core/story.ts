@@ -300,7 +300,7 @@ function factsOf(error: Error): Record<string, unknown> {
 }
 
 /** A deep comparison of all is slow, and its message is long: compare first, and show only the first difference. */
-function equalEvents(found: EventRecord[], expected: EventRecord[], what: string): void {
+export function equalEvents(found: EventRecord[], expected: EventRecord[], what: string): void {
   expected.forEach((event, i) => {
     const other = found[i];
     const same = other !== undefined && other.eventId === event.eventId && other.sequence === event.sequence &&

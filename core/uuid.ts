@@ -46,15 +46,21 @@ export function equalUuids(a: Uint8Array, b: Uint8Array): boolean {
   return true;
 }
 
+/** Of a lowercase hexadecimal digit's character code. */
+function digit(code: number): number {
+  return code < 0x3a ? code - 0x30 : code - 0x57;
+}
+
 const v5Input = new Uint8Array(16 + 1024);
 
 /** UUIDv5 (RFC 9562) of a name of at most 1024 bytes. */
 export function uuidV5(namespace: Uint8Array, name: Uint8Array): Uint8Array {
   v5Input.set(namespace, 0);
   v5Input.set(name, 16);
-  const digest = hash("sha1", v5Input.subarray(0, 16 + name.length), "buffer");
+  // As text, which costs half of what a Buffer costs to make.
+  const digest = hash("sha1", v5Input.subarray(0, 16 + name.length), "hex");
   const bytes = new Uint8Array(16);
-  for (let i = 0; i < 16; i++) bytes[i] = digest[i]!;
+  for (let i = 0; i < 16; i++) bytes[i] = digit(digest.charCodeAt(2 * i)) << 4 | digit(digest.charCodeAt(2 * i + 1));
   bytes[6] = bytes[6]! & 0x0f | 0x50;
   bytes[8] = bytes[8]! & 0x3f | 0x80;
   return bytes;

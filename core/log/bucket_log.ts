@@ -25,7 +25,8 @@ export interface Dirt {
 export class BucketLog {
   /** Where the next frame goes. */
   readonly end: LogEnd;
-  #writer: DiskFile;
+  /** Null: the bucket is damaged, and its files are left as they are. */
+  #file: DiskFile | null;
   #dirt: Dirt = { files: new Set(), folders: new Set() };
 
   private constructor(
@@ -34,10 +35,20 @@ export class BucketLog {
     readonly bucket: number,
     readonly segmentBytes: number,
     end: LogEnd,
-    writer: DiskFile,
+    file: DiskFile | null,
   ) {
     this.end = end;
-    this.#writer = writer;
+    this.#file = file;
+  }
+
+  get #writer(): DiskFile {
+    if (this.#file === null) throw new Error(`The log of bucket ${this.bucket} is not open for writing`);
+    return this.#file;
+  }
+
+  /** A log that is known to be damaged: it has an end, and takes nothing. */
+  static closed(disk: Disk, dir: string, bucket: number, segmentBytes: number, end: LogEnd): BucketLog {
+    return new BucketLog(disk, dir, bucket, segmentBytes, end, null);
   }
 
   /** Goes on at `end`. The first segment is made anew when nothing was ever in it. */
@@ -89,7 +100,7 @@ export class BucketLog {
     this.disk.makeFolder(segmentFolder(this.dir, this.bucket, segment));
     const next = this.disk.open(segmentPath(this.dir, this.bucket, segment), "create");
     this.#writer.close();
-    this.#writer = next;
+    this.#file = next;
     this.end.segment = segment;
     this.end.offset = SEGMENT_HEADER_BYTES;
     this.#begin();
@@ -106,7 +117,7 @@ export class BucketLog {
     }
     if (this.end.segment !== mark.segment) {
       this.#writer.close();
-      this.#writer = this.disk.open(segmentPath(this.dir, this.bucket, mark.segment), "write");
+      this.#file = this.disk.open(segmentPath(this.dir, this.bucket, mark.segment), "write");
     }
     Object.assign(this.end, mark);
     // Left in place they would look like entries when this segment is the last one.
@@ -121,7 +132,7 @@ export class BucketLog {
   }
 
   close(): void {
-    this.#writer.close();
+    this.#file?.close();
   }
 
   #begin(): void {

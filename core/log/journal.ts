@@ -11,12 +11,12 @@
  * One batch is in flight at a time, so a batch proves that the one before it was synced. What that means after a crash
  * is decided in recovery.ts.
  *
- * A failed write or sync of the journal, or of a segment behind it, leaves nobody who could say what is durable: it
- * ends the process.
+ * A failed write or sync of the journal, or of a segment behind it, leaves nobody who could say what is durable: the
+ * caller ends the process.
  *
  * @module
  */
-import type { Environment } from "../environment.ts";
+import { endProcess, type Environment } from "../environment.ts";
 import type { Disk, DiskFile } from "./disk.ts";
 import {
   BATCH_HEADER_BYTES,
@@ -67,6 +67,7 @@ export class Journal {
   #endsAtFirst: LogEnd[] = [];
   /** That the segments written during the other file's turn are synced. */
   #otherSynced: Promise<void> = Promise.resolve();
+  #failure: Error | null = null;
 
   // The batch being put together.
   bytes = new Uint8Array(BUFFER_BYTES);
@@ -101,7 +102,12 @@ export class Journal {
     for (const name of JOURNAL_FILES) {
       const file = disk.open(`${folder}/${name}`, "create");
       fill(file, 0, fileBytes);
-      if (name === JOURNAL_FILES[0]) file.write(encodeJournalHeader({ firstBatch: 1, redoFrom: 1, ends }, salt), 0);
+      if (name === JOURNAL_FILES[0]) {
+        file.write(
+          encodeJournalHeader({ firstBatch: 1, redoFrom: 1, fileBytes: [fileBytes, fileBytes], ends }, salt),
+          0,
+        );
+      }
       await file.sync();
       file.close();
     }
@@ -118,7 +124,11 @@ export class Journal {
     recovered: { lastBatch: number; lastFile: number },
   ): Promise<Journal> {
     const files = JOURNAL_FILES.map((name) => options.disk.open(`${options.folder}/${name}`, "write"));
-    for (const file of files) if (file.size() < options.fileBytes) fill(file, file.size(), options.fileBytes);
+    for (const file of files) {
+      if (file.size() >= options.fileBytes) continue;
+      fill(file, file.size(), options.fileBytes);
+      await file.sync(); // Before a header says that it is so long.
+    }
     const journal = new Journal(options, buckets, files, recovered.lastFile, recovered.lastBatch + 1);
     await journal.#beginSynced();
     return journal;
@@ -199,7 +209,7 @@ export class Journal {
       file.write(this.bytes.subarray(0, paddedLength), this.#position);
       await file.sync();
     } catch (cause) {
-      this.#options.environment.fatal(new Error(`The journal ${file.path} could not be written and synced`, { cause }));
+      throw new Error(`The journal ${file.path} could not be written and synced`, { cause });
     }
     this.syncs++;
     this.#nextBatch++;
@@ -235,11 +245,13 @@ export class Journal {
   async #changeFiles(): Promise<void> {
     // What the other file's batches wrote must be durable in the segments before those batches are overwritten.
     await this.#otherSynced;
+    if (this.#failure !== null) throw this.#failure;
     const redoFrom = this.#firstBatch;
     const ends = this.#endsAtFirst;
-    this.#otherSynced = this.#buckets.syncSegments().catch((cause) =>
-      this.#options.environment.fatal(new Error("A segment could not be synced", { cause }))
-    );
+    this.#otherSynced = this.#buckets.syncSegments().catch((cause) => {
+      this.#failure = new Error("A segment could not be synced", { cause });
+      endProcess(this.#options.environment, this.#failure);
+    });
     this.#current = 1 - this.#current;
     this.#begin(redoFrom, ends);
     // Not synced by itself: the first batch's sync is this one's as well, and until then the other file tells all.
@@ -248,11 +260,12 @@ export class Journal {
   /** Starts the current file anew: batches from `redoFrom` on may be missing in segments, which are synced up to `ends`. */
   #begin(redoFrom: number, ends: LogEnd[]): void {
     const file = this.#files[this.#current]!;
-    const header = encodeJournalHeader({ firstBatch: this.#nextBatch, redoFrom, ends }, this.#options.salt);
+    const fileBytes = this.#files.map((file) => file.size());
+    const header = encodeJournalHeader({ firstBatch: this.#nextBatch, redoFrom, fileBytes, ends }, this.#options.salt);
     try {
       file.write(header, 0);
     } catch (cause) {
-      this.#options.environment.fatal(new Error(`The journal ${file.path} could not be written`, { cause }));
+      throw new Error(`The journal ${file.path} could not be written`, { cause });
     }
     this.#position = header.length;
     this.#capacity = file.size();

@@ -4,9 +4,11 @@
  *     header, padded | batch, padded | batch, padded | … | what an earlier use of the file left
  *
  *     header  0            8         12      16      20             24     32            40                48
- *             "ESKRJRNL"   version   bytes   crc32   bucket count   salt   first batch   redo from batch   ends …
- *     end     0         4        8                16         24        of a bucket's log, synced in its segments
- *             segment   offset   next log index   chain
+ *             "ESKRJRNL"   version   bytes   crc32   bucket count   salt   first batch   redo from batch   sizes of the
+ *             64
+ *             two files   ends …
+ *     end     0         4        8                16      24     28    of a bucket's log, synced in its segments
+ *             segment   offset   next log index   chain   lost   0
  *
  *     batch   0        4       8       12             16     24       32
  *             "EBAT"   bytes   crc32   record count   salt   number   record | record | …
@@ -32,8 +34,8 @@ export const RECORD_HEADER_BYTES = 24;
 
 const FILE_MAGIC = new TextEncoder().encode("ESKRJRNL");
 const BATCH_MAGIC = 0x54414245; // "EBAT"
-const FILE_HEADER_BYTES = 48;
-const END_BYTES = 24;
+const FILE_HEADER_BYTES = 64;
+const END_BYTES = 32;
 
 /** Where the log of a bucket ends. */
 export interface LogEnd {
@@ -44,6 +46,8 @@ export interface LogEnd {
   logIndex: number;
   /** After the last entry. */
   chain: Chain;
+  /** A batch of the journal was lost, and with it perhaps entries at this end. Never forgotten by the store itself. */
+  lost: boolean;
 }
 
 export interface JournalHeader {
@@ -51,6 +55,8 @@ export interface JournalHeader {
   firstBatch: number;
   /** Number of the first batch, here or in the other file, that may not be in the segments yet. */
   redoFrom: number;
+  /** Bytes of the two files. One that is shorter was cut, and may have lost batches. */
+  fileBytes: readonly number[];
   /** Of each bucket: up to here its segments were synced. */
   ends: LogEnd[];
 }
@@ -84,6 +90,7 @@ export function encodeJournalHeader(header: JournalHeader, salt: Uint8Array): Ui
   bytes.set(salt, 24);
   setUint53(view, 32, header.firstBatch);
   setUint53(view, 40, header.redoFrom);
+  header.fileBytes.forEach((size, i) => setUint53(view, 48 + 8 * i, size));
   header.ends.forEach((end, i) => {
     const at = FILE_HEADER_BYTES + i * END_BYTES;
     view.setUint32(at, end.segment, true);
@@ -91,6 +98,7 @@ export function encodeJournalHeader(header: JournalHeader, salt: Uint8Array): Ui
     setUint53(view, at + 8, end.logIndex);
     view.setUint32(at + 16, end.chain.low, true);
     view.setUint32(at + 20, end.chain.high, true);
+    view.setUint32(at + 24, end.lost ? 1 : 0, true);
   });
   view.setUint32(16, crc32(bytes.subarray(20, length)), true);
   return bytes;
@@ -120,9 +128,11 @@ export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): Journa
       offset: view.getUint32(at + 4, true),
       logIndex: getUint53(view, at + 8),
       chain: new Chain(view.getUint32(at + 16, true), view.getUint32(at + 20, true)),
+      lost: view.getUint32(at + 24, true) !== 0,
     });
   }
-  return { firstBatch: getUint53(view, 32), redoFrom: getUint53(view, 40), ends };
+  const fileBytes = [getUint53(view, 48), getUint53(view, 56)];
+  return { firstBatch: getUint53(view, 32), redoFrom: getUint53(view, 40), fileBytes, ends };
 }
 
 /** Puts the header of a batch before its records, which `bytes` hold from BATCH_HEADER_BYTES to `length`. */

@@ -50,9 +50,8 @@ export interface RecoveredBucket {
   /** Where the segments were synced up to before the batches that were redone. */
   base: LogEnd;
   /** Where the log ends. */
-  segment: number;
-  offset: number;
-  /** Set when the journal lost a batch and nothing after it proves that this bucket lost nothing. */
+  end: LogEnd;
+  /** Set when the journal lost a batch, now or earlier, and nothing after it proves that this bucket lost nothing. */
   damage: Damaged | null;
   /** Whether the journal lost a batch, so that the segments from `base` on have to be verified. */
   suspect: boolean;
@@ -77,19 +76,28 @@ export async function recover(disk: Disk, dir: string, salt: Uint8Array): Promis
 
 interface JournalFile {
   path: string;
+  bytes: number;
   header: JournalHeader | string;
   read: ReadJournal;
   batches: BatchPlace[];
 }
 
 function journalFile(file: DiskFile | null, path: string, salt: Uint8Array): JournalFile {
-  if (file === null) return { path, header: "the journal file is missing", read: () => new Uint8Array(0), batches: [] };
+  if (file === null) {
+    return {
+      path,
+      bytes: 0,
+      header: "the journal file is missing",
+      read: () => new Uint8Array(0),
+      batches: [],
+    };
+  }
   const read = windowed(file);
   const bytes = file.size();
   // The header says itself how long it is, at most as long as the file.
   let header = decodeJournalHeader(read(0, BLOCK_BYTES), salt);
   if (typeof header === "string") header = decodeJournalHeader(read(0, Math.min(bytes, READ_BYTES * 2)), salt);
-  return { path, header, read, batches: [...batchesIn(read, bytes, salt)] };
+  return { path, bytes, header, read, batches: [...batchesIn(read, bytes, salt)] };
 }
 
 function windowed(file: DiskFile): ReadJournal {
@@ -126,10 +134,11 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
 
   const buckets: RecoveredBucket[] = header.ends.map((base) => ({
     base,
-    segment: base.segment,
-    offset: base.offset,
-    damage: null,
-    suspect: false,
+    end: base,
+    damage: base.lost
+      ? new Damaged(files[newest]!.path, 0, "an earlier start found a batch of the journal missing")
+      : null,
+    suspect: base.lost,
   }));
   const ends = header.ends.map((base) => new Map([[base.segment, base.offset]]));
   const writer = new SegmentWriter(disk, dir);
@@ -152,21 +161,48 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
         throw new Damaged(files[batch.file]!.path, batch.place.offset, `journal batch ${number} has an unknown record`);
       }
       // Should the batch that is lost be one of this bucket's, the chain of these frames will not fit.
-      bucket.damage = null;
+      if (!bucket.base.lost) bucket.damage = null;
       if (record.segment < bucket.base.segment) continue;
       if (record.segment === bucket.base.segment && record.offset < bucket.base.offset) continue;
       writer.write(record);
-      bucket.segment = record.segment;
-      bucket.offset = record.offset + record.bytes.length;
-      ends[record.bucket]!.set(bucket.segment, bucket.offset);
+      bucket.end = endOf(record, files[batch.file]!.path, batch.place.offset);
+      ends[record.bucket]!.set(bucket.end.segment, bucket.end.offset);
     }
   }
-  for (const [bucket, segments] of ends.entries()) {
-    for (const [segment, offset] of segments) writer.cut(bucket, segment, offset);
-    writer.removeAfter(bucket, buckets[bucket]!.segment);
+  for (const [i, { path, bytes }] of files.entries()) {
+    if (bytes >= header.fileBytes[i]!) continue;
+    const cut = new Damaged(path, bytes, `the journal file ends here: it had ${header.fileBytes[i]} bytes`);
+    for (const bucket of buckets) {
+      bucket.damage ??= cut;
+      bucket.suspect = true;
+    }
+  }
+  for (const [bucket, { damage, end }] of buckets.entries()) {
+    if (damage !== null) {
+      end.lost = true;
+      continue; // What stands beyond the end may be what was lost: it is for a repair to judge.
+    }
+    for (const [segment, offset] of ends[bucket]!) writer.cut(bucket, segment, offset);
+    writer.removeAfter(bucket, end.segment);
   }
   await writer.sync();
   return { lastBatch, lastFile, buckets, redoneBytes: writer.redoneBytes };
+}
+
+/** Where the log ends after the last frame of a record. */
+function endOf({ segment, offset, bytes }: JournalRecord, file: string, batchOffset: number): LogEnd {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let at = 0;;) {
+    const next = at + frameBytesAt(view, at);
+    const frame = Frame.decode(bytes, view, at, next);
+    if (typeof frame === "string") throw new Damaged(file, batchOffset, frame);
+    if (next === bytes.length) {
+      const chain = new Chain(frame.prevChainLow, frame.prevChainHigh);
+      chain.step(frame.term, frame.logIndex, frame.crc);
+      return { segment, offset: offset + next, logIndex: frame.logIndex + 1, chain, lost: false };
+    }
+    at = next;
+  }
 }
 
 function newestHeader(files: JournalFile[]): number {
@@ -223,14 +259,15 @@ class SegmentWriter {
     const path = segmentPath(this.dir, bucket, segment);
     let file = this.#open.get(path);
     if (file !== undefined) return file;
+    const folder = segmentFolder(this.dir, bucket, segment);
     if (this.disk.exists(path)) {
       file = this.disk.open(path, "write");
     } else {
-      const folder = segmentFolder(this.dir, bucket, segment);
       this.disk.makeFolder(folder);
       file = this.disk.open(path, "create");
-      for (let up = folder; up.length >= this.dir.length; up = up.slice(0, up.lastIndexOf("/"))) this.#folders.add(up);
     }
+    // Also when it was there: a process that was killed may have made it and not synced its name.
+    for (let up = folder; up.length >= this.dir.length; up = up.slice(0, up.lastIndexOf("/"))) this.#folders.add(up);
     // The header of a segment follows from its first frame.
     if (record !== null && record.offset === SEGMENT_HEADER_BYTES) {
       const view = new DataView(record.bytes.buffer, record.bytes.byteOffset, record.bytes.length);

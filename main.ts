@@ -1,0 +1,258 @@
+/**
+ * The program: options in, a store that serves, and a clean end.
+ *
+ * This thread reads flags, environment and file, and hears the signals. All work is done by `server.ts` in a Worker
+ * that holds only the permissions which these options need; when it is ready, this thread gives up its own. From then
+ * on it watches: it writes what the Worker logs, and ends the program when the Worker is done, fails or falls silent.
+ *
+ * @module
+ */
+import { makeDataFolder, systemDisk } from "./core/mod.ts";
+import { type Exit, EXIT_CODES } from "./exit_codes.ts";
+import { type Level, LogBound, type LogOutput, openLog } from "./log.ts";
+import { formatAddress, helpText, type Options, type Reading, readOptions } from "./options.ts";
+import { flagsOf, programPermissions, workerPermissions } from "./permissions.ts";
+import type { Progress } from "./progress.ts";
+import type { FromWorker, ToWorker, WorkerCommand } from "./server.ts";
+
+export const VERSION = "0.1.0";
+
+/** The Worker says every second that it lives. So many seconds of silence are no pause of the collector any more. */
+const SILENT_SECONDS_MAX = 10;
+/** How long the last lines of the log may take, should nobody read them. */
+const FLUSH_MS_MAX = 1000;
+
+const SOURCE = new URL(import.meta.url);
+
+async function main(): Promise<void> {
+  const reading = readOptions({ args: Deno.args, env: readVariable, file: readSettingsFile });
+  const { command, options, problems } = reading;
+  if (problems.length > 0) {
+    for (const problem of problems) console.error(`esker: ${problem}`);
+    console.error("esker: --help tells all flags and settings");
+    Deno.exit(EXIT_CODES.usage.code);
+  }
+  switch (command.name) {
+    case "help":
+      return await print(helpText(VERSION) + "\n");
+    case "version":
+      return await print(`esker ${VERSION}\n`);
+    case "permissions":
+      return await print(describePermissions(reading, command.dir));
+    default:
+      await new Program(command, options).start(reading.warnings);
+  }
+}
+
+/** A command that a Worker carries out, from its start to the end of the process. */
+class Program {
+  readonly #command: WorkerCommand;
+  readonly #options: Options;
+  readonly #bound = new LogBound();
+  readonly #output: LogOutput;
+  #dir = "";
+  #worker: Worker | null = null;
+  #draining = false;
+  #ending = false;
+  /** Ticks since the Worker was last heard. */
+  #silence = 0;
+  #progress: Promise<Progress> | null = null;
+
+  constructor(command: WorkerCommand, options: Options) {
+    this.#command = command;
+    this.#options = options;
+    const style = !Deno.stderr.isTerminal() ? "json" : Deno.noColor ? "plain" : "color";
+    this.#output = openLog(options.values.log, style, this.#bound, (line) => writeAll(Deno.stderr, line));
+  }
+
+  async start(warnings: readonly string[]): Promise<void> {
+    for (const warning of warnings) this.#log("warn", warning);
+    if (!await this.#findFolder()) return;
+    const worker = new Worker(new URL("./server.ts", import.meta.url), {
+      type: "module",
+      name: "server",
+      deno: { permissions: workerPermissions(this.#command.name, this.#options, this.#dir, SOURCE) },
+    });
+    this.#worker = worker;
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#hear(data);
+    worker.onerror = (event) => {
+      event.preventDefault(); // Else Deno would end the process here and now, with 1.
+      this.#end("internal", `The server failed: ${event.message}`);
+    };
+    this.#tell({
+      type: "start",
+      command: { ...this.#command, dir: this.#dir },
+      options: this.#options,
+      version: VERSION,
+      logBound: this.#bound.shared,
+    });
+    this.#listenToSignals();
+  }
+
+  /** Makes the folder if it is for `serve`, and finds where it really is: permissions go by that. */
+  async #findFolder(): Promise<boolean> {
+    const { name, dir } = this.#command;
+    try {
+      // Here, because the Worker may not touch the folder above.
+      if (name === "serve") await makeDataFolder(systemDisk, dir);
+      this.#dir = Deno.realPathSync(dir);
+      return true;
+    } catch (error) {
+      const why = (error as Error).message;
+      if (error instanceof Deno.errors.NotCapable) this.#end("denied", `Deno refuses: ${why}`);
+      else if (name === "serve") this.#end("cannotCreate", `Cannot make the data folder ${dir}: ${why}`);
+      else this.#end("notFound", `There is no data folder ${dir}: ${why}`);
+      return false;
+    }
+  }
+
+  #hear(message: FromWorker): void {
+    this.#silence = 0;
+    switch (message.type) {
+      case "alive":
+        return;
+      case "log":
+        return this.#output.log(message.level, message.message, message.facts);
+      case "progress":
+        return this.#showProgress(message.doneBytes, message.totalBytes);
+      case "ready":
+        return void this.#ready(message);
+      case "shutdown":
+        this.#log("info", "A client asks for the shutdown");
+        return this.#drain();
+      case "fatal":
+        return this.#end("disk", message.message);
+      case "ended":
+        if (message.exit === "done" && this.#command.name === "serve") this.#log("info", "Stopped");
+        return this.#end(message.exit, message.message);
+    }
+  }
+
+  async #ready({ address, created, partitions, buckets, events }: FromWorker & { type: "ready" }): Promise<void> {
+    // Not before: until now the Worker's own imports were read with the permissions of this thread.
+    for (const name of ["read", "write", "net", "env", "sys", "run", "ffi", "import"] as const) {
+      await Deno.permissions.revoke({ name } as Deno.PermissionDescriptor);
+    }
+    setInterval(() => {
+      // Counted in ticks and not by the clock: a machine that was asleep has not been silent.
+      if (++this.#silence > SILENT_SECONDS_MAX) this.#end("internal", "The server stopped answering");
+    }, 1000);
+    if (created) await print(greeting(this.#dir, address, partitions, buckets));
+    this.#log("info", "Ready", { address, dir: this.#dir, partitions, buckets, events });
+  }
+
+  #listenToSignals(): void {
+    const codes = Deno.build.os === "windows" ? { SIGINT: 130, SIGBREAK: 131 } : { SIGINT: 130, SIGTERM: 143 };
+    for (const [signal, code] of Object.entries(codes)) {
+      Deno.addSignalListener(signal as Deno.Signal, () => {
+        // A second one waits for nothing, whatever the Worker does.
+        if (this.#draining || this.#command.name !== "serve") Deno.exit(code);
+        this.#log("info", `${signal}: stopping`);
+        this.#drain();
+      });
+    }
+  }
+
+  #drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#tell({ type: "drain" });
+    const msMax = this.#options.values["shutdown.timeout_ms"];
+    setTimeout(() => this.#end("internal", `The server did not stop within ${msMax} ms`), msMax);
+  }
+
+  /** Says why, and ends the process. */
+  #end(exit: Exit, message?: string): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    if (message !== undefined) this.#log("error", message);
+    // Whatever happens meanwhile: nobody may be reading.
+    setTimeout(() => Deno.exit(EXIT_CODES[exit].code), FLUSH_MS_MAX);
+    Promise.resolve(this.#progress).then((bar) => bar?.end()).then(() => this.#output.flush()).then(() =>
+      Deno.exit(EXIT_CODES[exit].code)
+    );
+  }
+
+  #showProgress(doneBytes: number, totalBytes: number): void {
+    if (!Deno.stderr.isTerminal()) return;
+    this.#progress ??= import("./progress.ts").then(({ showProgress }) => showProgress());
+    this.#progress.then((bar) => bar.update(doneBytes, totalBytes));
+  }
+
+  #log(level: Level, message: string, facts?: Record<string, unknown>): void {
+    if (this.#bound.enter()) this.#output.log(level, message, facts);
+  }
+
+  #tell(message: ToWorker): void {
+    this.#worker!.postMessage(message);
+  }
+}
+
+/** What the first start made, and what to do now. */
+function greeting(dir: string, address: string, partitions: number, buckets: number): string {
+  const [, host, port] = /^\[?(.*?)\]?:(\d+)$/.exec(address)!;
+  const redisCli = `redis-cli${host === "127.0.0.1" ? "" : ` -h ${host}`} -p ${port}`;
+  return `Esker ${VERSION} made a new store in ${dir}: ${partitions} partitions in ${buckets} buckets.\n` +
+    `It listens on ${address}. Try it:\n\n` +
+    `  ${redisCli} EAPPEND user-123 UserCreated '{"name": "Alice"}'\n` +
+    `  ${redisCli} ESCAN user-123 - +\n\n`;
+}
+
+function describePermissions({ options, configFile }: Reading, dir: string): string {
+  let folder = dir;
+  let missing = false;
+  try {
+    folder = Deno.realPathSync(dir);
+  } catch (error) {
+    missing = error instanceof Deno.errors.NotFound;
+  }
+  const worker = workerPermissions("serve", options, folder, SOURCE);
+  const least = programPermissions(worker, configFile, SOURCE).map((flag) => /[*\s]/.test(flag) ? `'${flag}'` : flag);
+  const program = SOURCE.protocol === "file:" ? decodeURIComponent(SOURCE.pathname) : SOURCE.href;
+  const lines = [
+    `With the data folder ${folder} and clients at ${formatAddress(options.values["network.client_address"])},`,
+    "the thread that does the work holds these permissions and no others:",
+    "",
+    ...flagsOf(worker).map((flag) => `  ${flag}`),
+    "",
+  ];
+  if (Deno.build.standalone) {
+    lines.push("This program was compiled with more; it gives up the rest when it is ready.");
+  } else {
+    lines.push("The least that Deno must be given:", "");
+    lines.push(["  deno run --no-prompt --unstable-worker-options", ...least, program].join(" \\\n    "));
+    if (missing) lines.push("", "The folder must be there: to make it, more is needed, the folder above it.");
+  }
+  return lines.join("\n") + "\n";
+}
+
+/** What this program may not read, nobody has set for it. */
+function readVariable(name: string): string | undefined {
+  try {
+    return Deno.env.get(name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) return undefined;
+    throw error;
+  }
+}
+
+/** Null if there is no such file. The one that nobody named may also be forbidden: then it is not meant for us. */
+function readSettingsFile(path: string, named: boolean): string | null {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    if (error instanceof Deno.errors.NotCapable && !named) return null;
+    throw error;
+  }
+}
+
+async function print(text: string): Promise<void> {
+  await writeAll(Deno.stdout, new TextEncoder().encode(text));
+}
+
+async function writeAll(to: { write(bytes: Uint8Array): Promise<number> }, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += await to.write(bytes.subarray(done));
+}
+
+if (import.meta.main) await main();

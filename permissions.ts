@@ -1,0 +1,50 @@
+/**
+ * What the Worker may do, computed from the options: read and write its data folder, listen at its address, ask how
+ * full the disk is. Nothing else: no environment, no programs, no libraries, no other file, no other address.
+ *
+ * @module
+ */
+import { type Command, formatAddress, type Options } from "./options.ts";
+
+/** As `new Worker` takes them, and as `flagsOf` prints them. */
+export interface Permissions {
+  readonly read: string[];
+  readonly write: string[];
+  readonly net: string[];
+  readonly sys: "statfs"[];
+  readonly import: string[];
+  readonly env: false;
+  readonly run: false;
+  readonly ffi: false;
+}
+
+/** `dir` is the data folder, links resolved; `source` the address that this program was loaded from. */
+export function workerPermissions(command: Command["name"], options: Options, dir: string, source: URL): Permissions {
+  return {
+    read: [dir],
+    // To check and to dump is to open the folder too: its lock is a file in it.
+    write: [dir],
+    net: command === "serve" ? [formatAddress(options.values["network.client_address"])] : [],
+    sys: ["statfs"],
+    // Modules that were loaded from a site are asked for again in the Worker.
+    import: source.protocol === "file:" ? [] : [source.host],
+    env: false,
+    run: false,
+    ffi: false,
+  };
+}
+
+/** The least that the whole program needs of a Deno that is given flags, for what the Worker gets. */
+export function programPermissions(worker: Permissions, configFile: string | undefined, source: URL): string[] {
+  // The Worker's own file is read once more when it starts.
+  const sourceFolder = source.protocol === "file:" ? [decodeURIComponent(new URL(".", source).pathname)] : [];
+  const read = [...worker.read, ...(configFile === undefined ? [] : [configFile]), ...sourceFolder];
+  return [...flagsOf({ ...worker, read }), "--allow-env=ESKER_*"];
+}
+
+/** Permissions as Deno's flags. */
+export function flagsOf(permissions: Permissions): string[] {
+  return (["read", "write", "net", "sys", "import"] as const).flatMap((name) =>
+    permissions[name].length === 0 ? [] : [`--allow-${name}=${permissions[name].join(",")}`]
+  );
+}

@@ -1,0 +1,93 @@
+/**
+ * What ESCAN and EPSCAN share: a range as the client writes it, and a reply that is longer than memory.
+ *
+ * Ends are inclusive. `-` is the first event and `+` the last: to begin at `+` or to end at `-` reads backwards, and
+ * between two numbers `REV` does.
+ *
+ * Numbers are without gaps, so the head alone says how many events a range holds: the reply's count and `has_more` are
+ * known, and written, before the events are read. Then they go out page by page, no faster than the client reads.
+ *
+ * @module
+ */
+import { InvalidArgument } from "../../core/errors.ts";
+import type { ReadOptions, Scan } from "../../core/store.ts";
+import type { Arguments, Bound } from "../arguments.ts";
+import type { Encoder } from "../encoder.ts";
+import { writeRecord, writeScanHead } from "../replies.ts";
+import type { Flow } from "./command.ts";
+
+/** Events of a reply when COUNT is left out. */
+const COUNT_DEFAULT = 100;
+
+export interface AskedRange {
+  /** Lowest and highest number, both included. `highest` null: up to the last. */
+  lowest: number;
+  highest: number | null;
+  direction: "forward" | "backward";
+  count: number;
+}
+
+/** Start and end, with which every scan begins. */
+export function readBounds(args: Arguments, unit: string): { start: Bound; end: Bound } {
+  return { start: args.bound(`start (-, + or a ${unit})`), end: args.bound(`end (-, + or a ${unit})`) };
+}
+
+/** COUNT and REV as far as they were given. */
+export interface ScanOptions {
+  count?: number;
+  reverse?: true;
+}
+
+/** Reads one option that every scan has. False when the next word is none. */
+export function readScanOption(args: Arguments, options: ScanOptions): boolean {
+  if (args.option("COUNT", options.count)) options.count = args.number("count");
+  else if (args.option("REV", options.reverse)) options.reverse = true;
+  else return false;
+  return true;
+}
+
+/** @throws {InvalidArgument} the range has no direction */
+export function askedRange(start: Bound, end: Bound, { count = COUNT_DEFAULT, reverse }: ScanOptions): AskedRange {
+  if (start === end && typeof start === "string") {
+    throw new InvalidArgument(`A range from ${start} to ${end} has no direction: use - + or + -`);
+  }
+  if (start === "+" || end === "-" || reverse) {
+    if (start === "-" || end === "+") {
+      throw new InvalidArgument("With REV a range goes from its end to its start: use + - or two numbers");
+    }
+    return { lowest: end === "-" ? 0 : end, highest: start === "+" ? null : start, direction: "backward", count };
+  }
+  return { lowest: start === "-" ? 0 : start, highest: end === "+" ? null : end, direction: "forward", count };
+}
+
+/** Writes the reply of a scan. `last` is the head of what is scanned, `read` reads from it. */
+export async function answerScan(
+  reply: Encoder,
+  flow: Flow,
+  { lowest, highest, direction, count }: AskedRange,
+  last: number | null,
+  read: (options: ReadOptions) => Scan,
+): Promise<void> {
+  const end = last === null ? 0 : Math.min(last, highest ?? last) + 1;
+  const inRange = Math.max(0, end - lowest);
+  const limit = Math.min(inRange, count);
+  if (limit === 0) return writeScanHead(reply, inRange > 0, 0);
+  const pages = read({ from: lowest, end, direction, limit }).pages()[Symbol.asyncIterator]();
+  try {
+    // The first page before the head of the reply: where reading fails at once, the client gets a proper error.
+    let page = await pages.next();
+    let left = limit;
+    if (!page.done) writeScanHead(reply, inRange > limit, limit);
+    while (!page.done) {
+      left -= page.value.length;
+      if (left < 0) break;
+      for (const record of page.value) writeRecord(reply, record);
+      if (left === 0) return;
+      await flow.room();
+      page = await pages.next();
+    }
+    throw new Error(`Expected ${limit} events from ${lowest} to ${end - 1}: read ${limit - left}`);
+  } finally {
+    await pages.return?.();
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * One socket: read, decode, session, encode, write.
+ *
+ * Replies gather in the encoder while the event loop works off what has arrived, and go out in one write: a write each
+ * would cost more than the commands themselves.
+ *
+ * Memory is bounded both ways. While too many replies wait to be sent, or too many commands for their answers, nothing
+ * more is read, so the client's own sends block; and a scan waits for the socket after each page.
+ *
+ * @module
+ */
+import type { EventStore } from "../core/store.ts";
+import type { Server } from "./commands/command.ts";
+import { BROKEN, COMMAND, Decoder, MORE } from "./decoder.ts";
+import { reuse } from "./encoder.ts";
+import { type Link, Session } from "./session.ts";
+import { ReplyError } from "./value.ts";
+
+/** How long a link that we end is still read, so that the last replies are not lost with unread requests. */
+const LINGER_MS = 1000;
+
+export class Connection implements Link {
+  readonly session: Session;
+  readonly #socket: Deno.TcpConn;
+  readonly #server: Server;
+  readonly #decoder: Decoder;
+  /** Bytes in the hands of the socket. */
+  #sending = 0;
+  #flushing = false;
+  /** Waiting in `read`, with nothing decoded left to do. */
+  #reading = false;
+  #draining = false;
+  #failure: unknown = null;
+  #waiters: (() => void)[] = [];
+
+  constructor(store: EventStore, server: Server, socket: Deno.TcpConn, id: number) {
+    this.#socket = socket;
+    this.#server = server;
+    this.#decoder = new Decoder(server.limits);
+    this.session = new Session(store, server, this, id, addressOf(socket.remoteAddr), addressOf(socket.localAddr));
+  }
+
+  /** Serves the client until one side ends it. Never rejects. */
+  async serve(): Promise<void> {
+    try {
+      const lingers = await this.#takeCommands();
+      await this.#until(() => this.session.pending === 0 && this.unsentBytes === 0);
+      if (lingers) await this.#linger();
+    } catch (error) {
+      this.#fail(error);
+      // The store may still be deciding: its answers have nobody to go to, but are waited for before the store closes.
+      while (this.session.pending > 0) await this.#next();
+    } finally {
+      this.#close();
+    }
+  }
+
+  /** Tells a client that it cannot be served; `serve` then says goodbye. */
+  turnAway(why: string): void {
+    this.session.refuse(new ReplyError("ERR", why));
+    this.session.leaving = true;
+  }
+
+  /** Answers what has arrived, then ends. */
+  drain(): void {
+    this.#draining = true;
+    this.#wake();
+    void this.#until(() => !this.#reading || this.session.pending === 0 && this.unsentBytes === 0).then(
+      // Blocked in a read for a command that shall not come: only closing ends that.
+      () => this.#reading && this.#close(),
+      () => {},
+    );
+  }
+
+  /** Ends at once. */
+  abort(why: unknown): void {
+    if (this.#failure === null) {
+      this.#server.log("warn", "Closed a link", { client: this.session.address, cause: why });
+    }
+    this.#fail(why);
+  }
+
+  changed(): void {
+    if (!this.#flushing && this.session.reply.length > 0) {
+      this.#flushing = true;
+      // In a later microtask: the answers of one batch come one by one, in one turn.
+      queueMicrotask(() => queueMicrotask(() => void this.#flush()));
+    }
+    if (this.#waiters.length > 0) this.#wake();
+  }
+
+  room(): Promise<void> {
+    this.changed(); // What waits must be on its way, or there would never be room.
+    return this.#until(() => this.unsentBytes < this.#server.limits.outputBytesMax);
+  }
+
+  get gone(): boolean {
+    return this.#failure !== null;
+  }
+
+  get unsentBytes(): number {
+    return this.#sending + this.session.reply.length;
+  }
+
+  get readBufferBytes(): number {
+    return this.#decoder.bufferBytes;
+  }
+
+  /** Takes commands until no more shall come. True when the client may still be sending. */
+  async #takeCommands(): Promise<boolean> {
+    const { session } = this;
+    const decoder = this.#decoder;
+    const { outputBytesMax } = this.#server.limits;
+    if (session.leaving) return true;
+    for (;;) {
+      const found = decoder.next();
+      if (found === MORE) {
+        if (this.#draining) return true;
+        const count = await this.#read();
+        if (count === null) return false;
+        continue;
+      }
+      if (found === COMMAND) session.take(decoder.words);
+      else session.refuse(decoder.problem);
+      if (found === BROKEN || session.leaving) return true;
+      if (session.full || this.unsentBytes >= outputBytesMax) {
+        await this.#until(() => !session.full && this.unsentBytes < outputBytesMax);
+      }
+    }
+  }
+
+  async #read(): Promise<number | null> {
+    if (this.#failure !== null) throw this.#failure;
+    const room = this.#decoder.room();
+    this.#reading = true;
+    const count = await this.#socket.read(room);
+    this.#reading = false;
+    if (count === null) return null;
+    this.#decoder.filled(count);
+    this.session.activeAt = this.#server.environment.monotonic();
+    this.#server.counters.bytesIn += count;
+    return count;
+  }
+
+  async #flush(): Promise<void> {
+    const { reply } = this.session;
+    try {
+      while (reply.length > 0) {
+        const bytes = reply.take();
+        this.#sending = bytes.length;
+        while (this.#sending > 0) {
+          const count = await this.#socket.write(bytes.subarray(bytes.length - this.#sending));
+          this.#sending -= count;
+          this.#server.counters.bytesOut += count;
+        }
+        reuse(bytes);
+        this.#wake();
+      }
+      this.#flushing = false;
+    } catch (error) {
+      this.#fail(error); // Still "flushing", so that nothing is sent any more.
+    }
+  }
+
+  /** Says that no more will be sent, and reads on for a moment: closing with bytes unread would take back what we sent. */
+  async #linger(): Promise<void> {
+    await this.#socket.closeWrite();
+    const timer = setTimeout(() => this.#close(), LINGER_MS);
+    try {
+      const rest = new Uint8Array(4096);
+      while (await this.#socket.read(rest) !== null);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Resolves when `reached` holds: looked at now, and after each change. Rejects when the link fails first. */
+  async #until(reached: () => boolean): Promise<void> {
+    while (!reached()) {
+      if (this.#failure !== null) throw this.#failure;
+      await this.#next();
+    }
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  #next(): Promise<void> {
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  #wake(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  #fail(why: unknown): void {
+    this.#failure ??= why ?? new Error("The link failed");
+    this.#close();
+    this.#wake();
+  }
+
+  #close(): void {
+    try {
+      this.#socket.close();
+    } catch {
+      // It is closed already.
+    }
+  }
+}
+
+function addressOf(address: Deno.NetAddr): string {
+  return address.hostname.includes(":")
+    ? `[${address.hostname}]:${address.port}`
+    : `${address.hostname}:${address.port}`;
+}

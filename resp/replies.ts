@@ -1,0 +1,144 @@
+/**
+ * Records, results and errors as the wire wants them.
+ *
+ * These are the replies of the hot paths: the constant pieces are bytes already, so that a reply is a few copies and
+ * the numbers between them. Keys are simple strings, on either protocol, because known clients skip all others.
+ * Stream id and event name are bulk strings: they may hold a line break.
+ *
+ * @module
+ */
+import {
+  Damaged,
+  DiskFull,
+  DuplicateEventId,
+  InvalidArgument,
+  LimitExceeded,
+  NoSuchPartition,
+  StoreClosed,
+  WrongExpectedVersion,
+} from "../core/errors.ts";
+import type { AppendResult, EventRecord } from "../core/event.ts";
+import type { Encoder } from "./encoder.ts";
+import { ReplyError } from "./value.ts";
+
+const APPENDED = head("%6\r\n", "*12\r\n", "+event_id\r\n+");
+const TRANSACTION = head("%5\r\n", "*10\r\n", "+partition_key\r\n+");
+const TRANSACTION_EVENT = head("%4\r\n", "*8\r\n", "+event_id\r\n+");
+const RECORD = head("%11\r\n", "*22\r\n", "+event_id\r\n+");
+const SCAN = head("%2\r\n", "*4\r\n", "+has_more\r\n");
+const PARTITION_KEY = bytes("\r\n+partition_key\r\n+");
+const PARTITION_ID = bytes("\r\n+partition_id\r\n:");
+const TRANSACTION_ID = bytes("\r\n+transaction_id\r\n+");
+const PARTITION_SEQUENCE = bytes("\r\n+partition_sequence\r\n:");
+const FIRST_SEQUENCE = bytes("\r\n+first_partition_sequence\r\n:");
+const LAST_SEQUENCE = bytes("\r\n+last_partition_sequence\r\n:");
+const STREAM_VERSION = bytes("\r\n+stream_version\r\n:");
+const TIMESTAMP = bytes("\r\n+timestamp\r\n:");
+const EVENTS_AFTER_NUMBER = bytes("\r\n+events\r\n");
+const EVENTS = bytes("+events\r\n");
+const STREAM_ID_AFTER_NUMBER = bytes("\r\n+stream_id\r\n");
+const STREAM_VERSION_AFTER_BULK = bytes("+stream_version\r\n:");
+const EVENT_NAME = bytes("+event_name\r\n");
+const METADATA = bytes("+metadata\r\n");
+const PAYLOAD = bytes("+payload\r\n");
+const CRLF = bytes("\r\n");
+
+/** The reply of EAPPEND: the only event of a transaction. */
+export function writeAppended(reply: Encoder, result: AppendResult): void {
+  const event = result.events[0]!;
+  reply.raw(APPENDED[reply.protocol]);
+  reply.ascii(event.eventId);
+  reply.raw(PARTITION_KEY);
+  reply.ascii(result.partitionKey);
+  reply.raw(PARTITION_ID);
+  reply.digits(result.partition);
+  reply.raw(PARTITION_SEQUENCE);
+  reply.digits(event.sequence);
+  reply.raw(STREAM_VERSION);
+  reply.digits(event.version);
+  reply.raw(TIMESTAMP);
+  reply.digits(event.timestamp);
+  reply.raw(CRLF);
+}
+
+/** The reply of EMAPPEND: a transaction, its events in the order of the request. */
+export function writeTransaction(reply: Encoder, result: AppendResult): void {
+  reply.raw(TRANSACTION[reply.protocol]);
+  reply.ascii(result.partitionKey);
+  reply.raw(PARTITION_ID);
+  reply.digits(result.partition);
+  reply.raw(FIRST_SEQUENCE);
+  reply.digits(result.firstSequence);
+  reply.raw(LAST_SEQUENCE);
+  reply.digits(result.lastSequence);
+  reply.raw(EVENTS_AFTER_NUMBER);
+  reply.array(result.events.length);
+  for (const event of result.events) {
+    reply.raw(TRANSACTION_EVENT[reply.protocol]);
+    reply.ascii(event.eventId);
+    reply.raw(STREAM_ID_AFTER_NUMBER);
+    reply.text(event.streamId);
+    reply.raw(STREAM_VERSION_AFTER_BULK);
+    reply.digits(event.version);
+    reply.raw(TIMESTAMP);
+    reply.digits(event.timestamp);
+    reply.raw(CRLF);
+  }
+}
+
+/** A stored event: the reply of EGET, and an item of a scan. */
+export function writeRecord(reply: Encoder, record: EventRecord): void {
+  reply.raw(RECORD[reply.protocol]);
+  reply.ascii(record.eventId);
+  reply.raw(PARTITION_KEY);
+  reply.ascii(record.partitionKey);
+  reply.raw(PARTITION_ID);
+  reply.digits(record.partition);
+  reply.raw(TRANSACTION_ID);
+  reply.ascii(record.transactionId);
+  reply.raw(PARTITION_SEQUENCE);
+  reply.digits(record.sequence);
+  reply.raw(STREAM_VERSION);
+  reply.digits(record.version);
+  reply.raw(TIMESTAMP);
+  reply.digits(record.timestamp);
+  reply.raw(STREAM_ID_AFTER_NUMBER);
+  reply.text(record.streamId);
+  reply.raw(EVENT_NAME);
+  reply.text(record.name);
+  reply.raw(METADATA);
+  reply.bulk(record.metadata);
+  reply.raw(PAYLOAD);
+  reply.bulk(record.payload);
+}
+
+/** Begins the reply of a scan: `count` records follow. */
+export function writeScanHead(reply: Encoder, hasMore: boolean, count: number): void {
+  reply.raw(SCAN[reply.protocol]);
+  reply.boolean(hasMore);
+  reply.raw(EVENTS);
+  reply.array(count);
+}
+
+/** What to tell a client of an error; null when it is nobody's fault that we know, and must be logged. */
+export function replyErrorOf(error: unknown, doing: "appends" | "reads" | "answers"): ReplyError | null {
+  if (error instanceof ReplyError) return error;
+  if (error instanceof InvalidArgument) return new ReplyError("INVALIDARG", error.message);
+  if (error instanceof LimitExceeded) return new ReplyError("DBOPFAILED", error.message);
+  if (error instanceof WrongExpectedVersion) return new ReplyError("WRONGVER", error.message);
+  if (error instanceof DuplicateEventId) return new ReplyError("DUPLICATEID", error.message);
+  if (error instanceof NoSuchPartition) return new ReplyError("CLUSTERDOWN", error.message);
+  if (error instanceof DiskFull) return new ReplyError("DISKFULL", error.message);
+  if (error instanceof Damaged) return new ReplyError(doing === "appends" ? "WRITEERR" : "READERR", error.message);
+  // Of the codes that known clients retry, the one for a store that has stopped.
+  if (error instanceof StoreClosed) return new ReplyError("ACTORSTOPPED", error.message);
+  return null;
+}
+
+function head(resp3: string, resp2: string, rest: string): { 2: Uint8Array; 3: Uint8Array } {
+  return { 2: bytes(resp2 + rest), 3: bytes(resp3 + rest) };
+}
+
+function bytes(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}

@@ -1,0 +1,310 @@
+/**
+ * One client: its commands in, their answers out, in the order in which it asked.
+ *
+ * An append waits for a sync, and a client that sends many at once wants them in one batch. So appends that follow one
+ * another run side by side. Everything else keeps its place: a read begins when all that was asked before it is
+ * answered, and no append begins before a read that was asked first has ended. So each command sees the effects of
+ * those before it and of none behind it, as if they had run one by one.
+ *
+ *     EAPPEND EAPPEND PING EAPPEND | ESCAN | EAPPEND EAPPEND      a bar is a wait
+ *
+ * It knows no socket: it writes into an encoder, says so, and asks the flow before it goes on with a long reply.
+ *
+ * @module
+ */
+import type { AppendResult, Transaction } from "../core/event.ts";
+import type { EventStore } from "../core/store.ts";
+import { Arguments, shown } from "./arguments.ts";
+import type { AppendingCommand, Client, Context, Flow, ReadingCommand, Server } from "./commands/command.ts";
+import { findCommand } from "./commands/mod.ts";
+import { REFUSED_SINCE_MULTI } from "./commands/multi.ts";
+import type { Words } from "./decoder.ts";
+import { Encoder } from "./encoder.ts";
+import { replyErrorOf } from "./replies.ts";
+import { BIG_NUMBER, BULK, type Protocol, ReplyError, SIMPLE, VERBATIM } from "./value.ts";
+
+/** Commands that may wait for their answers. More of one client in a batch would gain nothing. */
+const PENDING_MAX = 1024;
+/** Bytes of such commands: what one client can make the store hold beside a single large command. */
+const PENDING_BYTES_MAX = 16 * 1024 * 1024;
+/** Of a word of an unknown command, as much as Redis repeats. */
+const REPEATED_BYTES_MAX = 128;
+
+/** What the session asks of its link. */
+export interface Link extends Flow {
+  /** There is something in the encoder to send, or fewer commands are pending. */
+  changed(): void;
+  /** A reply broke off in the middle: nothing that follows would be understood. */
+  abort(why: unknown): void;
+  /** Nobody reads replies any more. */
+  readonly gone: boolean;
+  readonly unsentBytes: number;
+  readonly readBufferBytes: number;
+}
+
+type Append = {
+  kind: "append";
+  command: AppendingCommand;
+  transaction: Transaction;
+  /** Undefined until the store has decided. */
+  result: AppendResult | undefined;
+  failure: unknown;
+  started: boolean;
+};
+type Read = {
+  kind: "read";
+  command: ReadingCommand;
+  run: (reply: Encoder, flow: Flow) => Promise<void>;
+  started: boolean;
+  done: boolean;
+};
+type Answer = { kind: "answer"; run: (reply: Encoder) => void };
+type Pending = (Append | Read | Answer) & { bytes: number; next: Pending | null };
+
+export class Session implements Client {
+  readonly reply: Encoder;
+  name = "";
+  libraryName = "";
+  libraryVersion = "";
+  refusing = false;
+  leaving = false;
+  activeAt: number;
+  readonly connectedAt: number;
+  readonly #link: Link;
+  readonly #context: Context;
+  readonly #store: EventStore;
+  readonly #server: Server;
+  readonly #args = new Arguments();
+  /** What is not answered yet, a list from the first to the last. */
+  #first: Pending | null = null;
+  #last: Pending | null = null;
+  #pending = 0;
+  #pendingBytes = 0;
+  /** Reads among them. While there is one, no append that comes now may begin. */
+  #pendingReads = 0;
+  #lastCommand = "NULL";
+
+  constructor(
+    store: EventStore,
+    server: Server,
+    link: Link,
+    readonly id: number,
+    readonly address: string,
+    readonly localAddress: string,
+  ) {
+    this.#store = store;
+    this.#server = server;
+    this.#link = link;
+    this.#context = { store, server, client: this };
+    this.reply = new Encoder(server.initialProtocol);
+    this.connectedAt = this.activeAt = server.environment.monotonic();
+  }
+
+  get protocol(): Protocol {
+    return this.reply.protocol;
+  }
+
+  set protocol(protocol: Protocol) {
+    this.reply.protocol = protocol;
+  }
+
+  get lastCommand(): string {
+    return this.#lastCommand;
+  }
+
+  get unsentBytes(): number {
+    return this.#link.unsentBytes;
+  }
+
+  get readBufferBytes(): number {
+    return this.#link.readBufferBytes;
+  }
+
+  get pending(): number {
+    return this.#pending;
+  }
+
+  /** Whether no further command should be handed in until some are answered. */
+  get full(): boolean {
+    return this.#pending >= PENDING_MAX || this.#pendingBytes >= PENDING_BYTES_MAX;
+  }
+
+  /** Takes one command. Its words need not outlive the call. */
+  take(words: Words): void {
+    this.#server.counters.commands++;
+    const kind = words.kinds[0]!;
+    if (kind !== BULK && kind !== SIMPLE && kind !== VERBATIM && kind !== BIG_NUMBER) {
+      return this.refuse(new ReplyError("INVALIDARG", "The command name must be a string"));
+    }
+    const entry = findCommand(words.bytes, words.base + words.starts[0]!, words.base + words.ends[0]!);
+    if (entry === null) {
+      return this.refuse(this.refusing ? REFUSED_SINCE_MULTI : unknownCommand(words));
+    }
+    const { command, usage } = entry;
+    this.#lastCommand = command.name;
+    if (this.refusing && command.endsMulti !== true) return this.refuse(REFUSED_SINCE_MULTI);
+    this.#args.reset(words, usage);
+    try {
+      switch (command.does) {
+        case "appends":
+          this.#append(command, command.prepare(this.#args, this.#context), words.byteLength);
+          break;
+        case "reads":
+          this.#read(command, command.prepare(this.#args, this.#context), words.byteLength);
+          break;
+        default:
+          this.#answer(command.prepare(this.#args, this.#context), words.byteLength);
+      }
+    } catch (error) {
+      this.refuse(this.#replyErrorOf(error, command.does, command.name));
+    }
+  }
+
+  /** Answers with an error in place of a command that cannot be carried out. */
+  refuse(error: ReplyError): void {
+    this.#push({ kind: "answer", run: () => this.#fail(error), bytes: 0, next: null });
+    if (this.#pending === 1) this.#advance();
+  }
+
+  #append(command: AppendingCommand, transaction: Transaction, bytes: number): void {
+    const append: Append & Pending = {
+      kind: "append",
+      command,
+      transaction,
+      result: undefined,
+      failure: undefined,
+      started: false,
+      bytes,
+      next: null,
+    };
+    this.#push(append);
+    if (this.#pendingReads === 0) this.#start(append);
+  }
+
+  #read(command: ReadingCommand, run: Read["run"], bytes: number): void {
+    this.#pendingReads++;
+    this.#push({ kind: "read", command, run, started: false, done: false, bytes, next: null });
+    if (this.#pending === 1) this.#advance();
+  }
+
+  #answer(run: Answer["run"], bytes: number): void {
+    if (this.#pending > 0) return this.#push({ kind: "answer", run, bytes, next: null });
+    this.#write("answers", run);
+    this.#link.changed();
+  }
+
+  #push(pending: Pending): void {
+    if (this.#last === null) this.#first = pending;
+    else this.#last.next = pending;
+    this.#last = pending;
+    this.#pending++;
+    this.#pendingBytes += pending.bytes;
+  }
+
+  #start(append: Append & Pending): void {
+    append.started = true;
+    let result: Promise<AppendResult>;
+    try {
+      result = this.#store.append(append.transaction);
+    } catch (error) {
+      result = Promise.reject(error);
+    }
+    result.then((result) => {
+      append.result = result;
+      if (this.#first === append) this.#advance();
+    }, (error) => {
+      append.failure = this.#replyErrorOf(error, "appends", append.command.name);
+      if (this.#first === append) this.#advance();
+    });
+  }
+
+  /** Answers from the first on, as far as the store has decided. */
+  #advance(): void {
+    for (let pending = this.#first; pending !== null; pending = this.#first) {
+      if (pending.kind === "append") {
+        const { command, result } = pending;
+        if (result !== undefined) this.#write("appends", (reply) => command.answer(reply, result));
+        else if (pending.failure !== undefined) this.#fail(pending.failure as ReplyError);
+        else {
+          if (!pending.started) this.#start(pending);
+          break;
+        }
+      } else if (pending.kind === "read") {
+        if (!pending.started) void this.#run(pending);
+        if (!pending.done) break;
+      } else this.#write("answers", pending.run);
+      this.#first = pending.next;
+      if (this.#first === null) this.#last = null;
+      this.#pending--;
+      this.#pendingBytes -= pending.bytes;
+    }
+    this.#link.changed();
+  }
+
+  async #run(read: Read & Pending): Promise<void> {
+    read.started = true;
+    const before = this.reply.written;
+    try {
+      // For a client that has gone nothing is read: its reply would only fill the memory.
+      if (!this.#link.gone) {
+        // Replies that nobody takes are memory: of a thousand pipelined EGETs the next is not begun before there is room.
+        await this.#link.room();
+        await read.run(this.reply, this.#link);
+      }
+    } catch (error) {
+      this.#failSince(before, error, "reads", read.command.name);
+    }
+    read.done = true;
+    this.#pendingReads--;
+    // The appends up to the next read may run now; they are started together to share a batch.
+    for (let next = read.next; next !== null && next.kind !== "read"; next = next.next) {
+      if (next.kind === "append") this.#start(next);
+    }
+    this.#advance();
+  }
+
+  /** Writes a reply, or the error that it failed with. */
+  #write(doing: "appends" | "answers", write: (reply: Encoder) => void): void {
+    const before = this.reply.written;
+    try {
+      write(this.reply);
+    } catch (error) {
+      this.#failSince(before, error, doing, this.#lastCommand);
+    }
+  }
+
+  /** An error takes the place of a reply, unless some of that has been written: then the link cannot go on. */
+  #failSince(before: number, error: unknown, doing: "appends" | "reads" | "answers", name: string): void {
+    if (this.reply.written !== before) this.#link.abort(error);
+    else this.#fail(this.#replyErrorOf(error, doing, name));
+  }
+
+  #fail(error: ReplyError): void {
+    this.#server.counters.errors++;
+    this.reply.error(error.code, error.message);
+  }
+
+  #replyErrorOf(error: unknown, doing: "appends" | "reads" | "answers", name: string): ReplyError {
+    const known = replyErrorOf(error, doing);
+    if (known !== null) return known;
+    this.#server.log("error", `Could not carry out ${name}`, { client: this.address, cause: error });
+    // An append that failed in a way nobody foresaw may be stored: "failed" could be a lie.
+    return doing === "appends"
+      ? new ReplyError(
+        "UNKNOWN",
+        "Internal error: whether this is stored is not known. Repeat it with the same event ids",
+      )
+      : new ReplyError("ERR", "Internal error: see the server's log");
+  }
+}
+
+/** In Redis' words, which clients look for. */
+function unknownCommand({ bytes, base, starts, ends, count }: Words): ReplyError {
+  const word = (i: number, bytesMax: number) =>
+    shown(bytes, base + starts[i]!, Math.min(base + ends[i]!, base + starts[i]! + bytesMax));
+  let args = "";
+  for (let i = 1; i < count && args.length < REPEATED_BYTES_MAX; i++) {
+    args += word(i, REPEATED_BYTES_MAX - args.length) + " ";
+  }
+  return new ReplyError("ERR", `unknown command ${word(0, REPEATED_BYTES_MAX)}, with args beginning with: ${args}`);
+}

@@ -1,0 +1,26 @@
+/**
+ * The flags with which Deno runs the program, wherever it comes from: a checkout, a URL, or compiled into a file.
+ * README and the task `start` name the same; a test compares them.
+ *
+ * The grants are broad because the data folder and the address are known only when it starts. The fence is the
+ * Worker, which holds exactly what the options need.
+ *
+ * @module
+ */
+export const PROGRAM_FLAGS = [
+  // Without it a denied access would ask on the terminal, and wait.
+  "--no-prompt",
+  // Permissions of a Worker's own.
+  "--unstable-worker-options",
+  "--allow-read",
+  "--allow-write",
+  "--allow-net",
+  "--allow-env=ESKER_*",
+  // How full the disk is.
+  "--allow-sys=statfs",
+];
+
+/** What a program needs besides, when it is loaded from a site that Deno does not know. */
+export function importFlag(site: URL): string {
+  return `--allow-import=${site.host}`;
+}

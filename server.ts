@@ -1,0 +1,244 @@
+/**
+ * The part that runs in the Worker, with only the permissions that the options need: it opens the data folder and the
+ * listener, or checks or dumps the folder.
+ *
+ * What it has to tell it posts to main: that it is ready, that it lives, what it logs, how it ended. It never exits:
+ * `Deno.exit` here would end this thread and leave main waiting for a word that never comes. A fatal reason is posted,
+ * and then this thread stops where it stands, so that nothing after a broken promise is carried out.
+ *
+ * @module
+ */
+import {
+  checkFolder,
+  Damaged,
+  DiskFull,
+  FolderInUse,
+  FolderMismatch,
+  InvalidArgument,
+  NoSuchPartition,
+  openDatabase,
+  systemDisk,
+} from "./core/mod.ts";
+import { type Environment, type Log, systemEnvironment } from "./core/environment.ts";
+import { metaPath } from "./core/meta.ts";
+import { listen } from "./resp/mod.ts";
+import { dumpLine } from "./dump.ts";
+import type { Exit } from "./exit_codes.ts";
+import { type Level, LogBound } from "./log.ts";
+import { type Command, formatAddress, type Options, settingsAsText } from "./options.ts";
+import { newPeerId } from "./peer_id.ts";
+
+/** The commands that a Worker carries out. */
+export type WorkerCommand = Extract<Command, { dir: string }>;
+
+export type ToWorker =
+  | { type: "start"; command: WorkerCommand; options: Options; version: string; logBound: SharedArrayBuffer }
+  | { type: "drain" };
+
+export type FromWorker =
+  | { type: "ready"; address: string; created: boolean; partitions: number; buckets: number; events: number }
+  | { type: "alive" }
+  | { type: "log"; level: Level; message: string; facts?: Record<string, unknown> }
+  | { type: "progress"; doneBytes: number; totalBytes: number }
+  | { type: "shutdown" }
+  | { type: "fatal"; message: string }
+  | { type: "ended"; exit: Exit; message?: string };
+
+const HEARTBEAT_MS = 1000;
+/** A line of JSON is some 400 bytes: enough that a write costs little a line. */
+const DUMP_CHARS_MAX = 256 * 1024;
+
+const scope = self as unknown as {
+  postMessage(message: FromWorker): void;
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+};
+
+/** Resolves when main says that it is time to stop: perhaps before there is anything to stop. */
+const drain = Promise.withResolvers<void>();
+
+scope.onmessage = ({ data }) => {
+  if (data.type === "drain") return drain.resolve();
+  run(data).then(
+    ({ exit, message }) => post({ type: "ended", exit, ...(message !== undefined && { message }) }),
+    (error) => post({ type: "ended", ...explain(error, data) }),
+  );
+};
+
+type Start = ToWorker & { type: "start" };
+
+interface End {
+  exit: Exit;
+  message?: string;
+}
+
+async function run(start: Start): Promise<End> {
+  const bound = new LogBound(start.logBound);
+  const log: Log = (level, message, facts) => {
+    if (bound.enter()) post({ type: "log", level, message, ...(facts && { facts: plain(facts) }) });
+  };
+  const { command } = start;
+  if (command.name !== "serve" && !systemDisk.exists(metaPath(command.dir))) {
+    return { exit: "notFound", message: `There is no data folder ${command.dir}: it has no meta.json` };
+  }
+  switch (command.name) {
+    case "check":
+      return await check(command.dir);
+    case "dump":
+      return await dump(command, log);
+    default:
+      return await serve(start, log);
+  }
+}
+
+async function serve({ command: { dir }, options: { values, given }, version }: Start, log: Log): Promise<End> {
+  const environment: Environment = systemEnvironment(fatal);
+  // What the folder was made with holds, unless somebody asked for something: then it must be the same.
+  const pinned = <K extends keyof typeof values>(key: K) => given.has(key) ? values[key] : undefined;
+  await using database = await openDatabase({
+    dir,
+    ...defined({
+      partitionCount: pinned("partition.count"),
+      bucketCount: pinned("bucket.count"),
+      segmentBytes: pinned("segment.size_bytes"),
+    }),
+    journalBytes: values["journal.size_bytes"],
+    cacheBytes: values["cache.capacity_bytes"],
+    environment,
+    log,
+  });
+  const listener = listen(database, {
+    ...values["network.client_address"],
+    version,
+    peerId: await newPeerId(),
+    initialProtocol: values["resp.initial_protocol"],
+    strictVersioning: values["append.strict_versioning"],
+    limits: {
+      commandBytesMax: values["resp.command_bytes_max"],
+      wordsMax: values["resp.words_max"],
+      nestingMax: values["resp.nesting_max"],
+      clientsMax: values["resp.clients_max"],
+      outputBytesMax: values["resp.output_bytes_max"],
+    },
+    settings: () => settingsAsText(values),
+    shutdown: () => post({ type: "shutdown" }),
+    environment,
+    log,
+  });
+  const status = database.status();
+  post({
+    type: "ready",
+    address: formatAddress(listener),
+    created: database.created,
+    partitions: database.partitionCount,
+    buckets: database.bucketCount,
+    events: status.events,
+  });
+  const heartbeat = setInterval(() => post({ type: "alive" }), HEARTBEAT_MS);
+  await drain.promise;
+  await listener.close();
+  await database.close();
+  clearInterval(heartbeat);
+  return { exit: "done" };
+}
+
+async function check(dir: string): Promise<End> {
+  const found = await checkFolder({
+    dir,
+    onProgress: (doneBytes, totalBytes) => post({ type: "progress", doneBytes, totalBytes }),
+  });
+  const lines = found.problems.map(({ file, offset, reason }) => `${file} at offset ${offset}: ${reason}`);
+  const counts = `segments ${found.segments}, frames ${found.frames}, events ${found.events}`;
+  const verdict = `problems ${found.problems.length}`;
+  await print([...lines, ...found.notes, `${counts}, ${verdict}`].map((line) => line + "\n").join(""));
+  return { exit: found.problems.length === 0 ? "done" : "damaged" };
+}
+
+async function dump(command: Command & { name: "dump" }, log: Log): Promise<End> {
+  await using database = await openDatabase({ dir: command.dir, environment: systemEnvironment(fatal), log });
+  const { partition, stream, partitionKey } = command;
+  const scans = stream !== undefined
+    ? [database.readStream(stream, defined({ partitionKey }))]
+    : partition !== undefined
+    ? [database.readPartition(partition)]
+    : Array.from({ length: database.partitionCount }, (_, one) => database.readPartition(one));
+  let text = "";
+  try {
+    for (const scan of scans) {
+      for await (const page of scan.pages()) {
+        for (const event of page) text += dumpLine(event);
+        if (text.length < DUMP_CHARS_MAX) continue;
+        await print(text);
+        text = "";
+      }
+    }
+    await print(text);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error; // `| head` has seen enough.
+  }
+  return { exit: "done" };
+}
+
+/** What to tell of an error, in one line, and how to end for it. */
+function explain(error: unknown, { options, command }: Start): { exit: Exit; message: string } {
+  const message = error instanceof Error ? error.message : String(error);
+  const code = (error as { code?: string }).code;
+  const { dir } = command;
+  if (error instanceof FolderInUse) return { exit: "inUse", message };
+  if (error instanceof Damaged) return { exit: "damaged", message };
+  if (error instanceof FolderMismatch) return { exit: "mismatch", message };
+  if (error instanceof InvalidArgument || error instanceof NoSuchPartition) return { exit: "usage", message };
+  if (error instanceof Deno.errors.AddrInUse || error instanceof Deno.errors.AddrNotAvailable) {
+    const address = formatAddress(options.values["network.client_address"]);
+    const why = error instanceof Deno.errors.AddrInUse
+      ? "another program listens there"
+      : "this machine does not have it";
+    return { exit: "unavailable", message: `Cannot listen on ${address}: ${why}` };
+  }
+  if (error instanceof Deno.errors.NotCapable) return { exit: "denied", message: `Deno refuses: ${message}` };
+  if (error instanceof DiskFull || code === "ENOSPC" || code === "EDQUOT") {
+    return { exit: "cannotCreate", message: `The data folder ${dir} has no room: ${message}` };
+  }
+  if (error instanceof Deno.errors.PermissionDenied || code === "EACCES" || code === "EPERM" || code === "EROFS") {
+    return { exit: "cannotCreate", message: `The data folder ${dir} cannot be written: ${message}` };
+  }
+  if (code === "EIO") return { exit: "disk", message };
+  return {
+    exit: "internal",
+    message: `Cannot ${command.name} ${dir}: ${error instanceof Error ? error.stack : message}`,
+  };
+}
+
+function fatal(reason: Error): never {
+  const cause = reason.cause instanceof Error ? `: ${reason.cause.message}` : "";
+  post({ type: "fatal", message: reason.message + cause });
+  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}
+
+function post(message: FromWorker): void {
+  scope.postMessage(message);
+}
+
+async function print(text: string): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  // Not the synchronous one: a reader that pauses must not stop this thread.
+  for (let done = 0; done < bytes.length;) done += await Deno.stdout.write(bytes.subarray(done));
+}
+
+/** Facts as they can cross to main: errors as their message, and nothing that cannot be cloned. */
+function plain(facts: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [
+      name,
+      value instanceof Error
+        ? value.message
+        : ["string", "number", "boolean"].includes(typeof value) || value === null
+        ? value
+        : JSON.stringify(value) ?? String(value),
+    ]),
+  );
+}
+
+/** Without what is undefined. */
+function defined<T extends Record<string, unknown>>(values: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
+}
