@@ -343,12 +343,11 @@ function readFlags(args: readonly string[], problems: string[], warnings: string
     const known = config[name];
     if (known === undefined) {
       const foreign = foreignKey(name);
-      if (foreign !== undefined) {
-        warnings.push(`${rawName} is ignored: ${foreign}`);
-        if (token.inlineValue === undefined && tokens[i + 1]?.kind === "positional") i++; // Its value.
-      } else {
-        problems.push(`There is no flag ${rawName}${didYouMean(name, Object.keys(config), "--")}`);
-      }
+      if (foreign !== undefined) warnings.push(`${rawName} is ignored: ${foreign}`);
+      else problems.push(`There is no flag ${rawName}${didYouMean(name, Object.keys(config), "--")}`);
+      // The word after it is its value, one must think, unless it is a command.
+      const next = tokens[i + 1];
+      if (token.inlineValue === undefined && next?.kind === "positional" && !(next.value in COMMANDS)) i++;
       continue;
     }
     let value: string | undefined = token.value;
@@ -542,7 +541,7 @@ function didYouMean(name: string, known: readonly string[], before: string): str
     const distance = Math.min(editDistance(name, one), 1 + editDistance(name, one.split(/[.]/).at(-1)!));
     if (distance < least) [nearest, least] = [one, distance];
   }
-  return nearest === "" ? "" : `: is ${before}${nearest} meant?`;
+  return least >= name.length ? "" : `: is ${before}${nearest} meant?`;
 }
 
 /** How many letters must be put in, left out or changed to make `b` of `a`. */

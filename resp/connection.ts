@@ -152,9 +152,9 @@ export class Connection implements Link {
           const count = await this.#socket.write(bytes.subarray(bytes.length - this.#sending));
           this.#sending -= count;
           this.#server.counters.bytesOut += count;
+          this.#wake();
         }
         reuse(bytes);
-        this.#wake();
       }
       this.#flushing = false;
     } catch (error) {
