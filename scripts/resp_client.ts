@@ -99,6 +99,7 @@ interface Aggregate<T> {
 }
 
 const CR = 13, LF = 10, MINUS = 45, ZERO = 48;
+const KNOWN_CHARS_MAX = 24;
 const RESP3_ONLY = "%_#,>=(~|!";
 
 /** Bytes in any slices to values. */
@@ -108,6 +109,8 @@ export class ReplyReader<T> {
   #end = 0;
   /** What has been opened and not filled yet. Kept between slices, so that a large reply is read once. */
   readonly #open: Aggregate<T>[] = [];
+
+  readonly #known: string[] = [];
 
   constructor(readonly make: Maker<T>) {}
 
@@ -259,12 +262,21 @@ export class ReplyReader<T> {
     return negative ? -value : value;
   }
 
-  /** Short ASCII is put together here: a call of the decoder would cost more than all the rest of a value. */
+  /** Keys of maps come again and again: a string that is known is not made anew. */
   #text(from: number, end: number): string {
-    const bytes = this.#buffer.subarray(from, end);
-    if (bytes.length > 64) return text.decode(bytes);
-    for (let i = 0; i < bytes.length; i++) if (bytes[i]! > 127) return text.decode(bytes);
-    return String.fromCharCode.apply(null, bytes as unknown as number[]);
+    const buffer = this.#buffer;
+    const length = end - from;
+    if (length === 0 || length > KNOWN_CHARS_MAX) return text.decode(buffer.subarray(from, end));
+    const slot = 31 * length + 7 * buffer[from]! + buffer[end - 1]! + buffer[from + (length >> 1)]! & 255;
+    const known = this.#known[slot];
+    if (known !== undefined && known.length === length) {
+      let i = 0;
+      while (i < length && known.charCodeAt(i) === buffer[from + i]) i++;
+      if (i === length) return known;
+    }
+    const made = text.decode(buffer.subarray(from, end));
+    if (made.length === length) this.#known[slot] = made; // So it is ASCII, and its characters are its bytes.
+    return made;
   }
 }
 

@@ -1,0 +1,291 @@
+/**
+ * The program as a process: from this checkout, or whatever ESKER_SERVER names, such as the binary.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { EXIT_CODES } from "./exit_codes.ts";
+import { Client, encodeCommand, exact, Link } from "./scripts/resp_client.ts";
+import { freePort, serverCommand, ServerProcess } from "./scripts/server_process.ts";
+
+const COMMAND = serverCommand();
+/** Whether it is this source that runs, and not something built from it. */
+const FROM_SOURCE = Deno.env.get("ESKER_SERVER") === undefined;
+
+interface Ended {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+async function run(...args: string[]): Promise<Ended> {
+  const [program, ...words] = COMMAND;
+  const { code, stdout, stderr } = await new Deno.Command(program!, { args: [...words, ...args] }).output();
+  return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
+}
+
+/** The messages of the records in a log of JSON lines. */
+function messages(log: string): string[] {
+  return log.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line).message);
+}
+
+async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
+  const folder = Deno.realPathSync(await Deno.makeTempDir({ prefix: "esker-main-" }));
+  try {
+    await body(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("main: makes a store, says so once, and has after kill -9 what it acknowledged", () =>
+  withFolder(async (above) => {
+    const folder = `${above}/not/there/yet`;
+    let eventId;
+    {
+      await using server = await ServerProcess.start({ command: COMMAND, folder });
+      using client = await Client.connect(server.address);
+      const reply = await client.call("EAPPEND", "user-123", "UserCreated", '{"name": "Alice"}');
+      eventId = (reply as { event_id: string }).event_id;
+      assert.ok(server.output.includes(`made a new store in ${folder}: 32 partitions in 4 buckets`), server.output);
+      assert.ok(server.output.includes(`redis-cli -p ${server.address.port} EAPPEND user-123`));
+      await server.kill();
+    }
+    await using server = await ServerProcess.start({ command: COMMAND, folder });
+    using client = await Client.connect(server.address);
+    const { events } = await client.call("ESCAN", "user-123", "-", "+") as { events: Record<string, unknown>[] };
+    assert.equal(events.length, 1);
+    assert.equal(events[0]!.event_id, eventId);
+    assert.deepEqual(events[0]!.payload, new TextEncoder().encode('{"name": "Alice"}'));
+    assert.equal(server.output.includes("made a new store"), false);
+  }));
+
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  Deno.test(`main: ${signal} answers what is in flight, closes and ends with 0`, () =>
+    withFolder(async (folder) => {
+      let answered = 0;
+      {
+        await using server = await ServerProcess.start({ command: COMMAND, folder });
+        using link = await Link.open(server.address, exact);
+        const append = encodeCommand(["EAPPEND", "s", "n", "payload"]);
+        await Promise.all(Array.from({ length: 200 }, () => link.write(append)));
+        await link.read(2);
+        answered++;
+        server.process.kill(signal);
+        for (let reply; (reply = await link.read(2)) !== undefined; answered++) assert.notEqual(reply.type, "error");
+        assert.equal(await server.stop(), 0);
+        assert.deepEqual(messages(server.output).slice(-2), [`${signal}: stopping`, "Stopped"]);
+      }
+      await using server = await ServerProcess.start({ command: COMMAND, folder });
+      using client = await Client.connect(server.address);
+      assert.ok(await client.call("ESVER", "s") as number >= answered - 1);
+    }));
+}
+
+Deno.test("main: a second signal waits for nothing", async () => {
+  await using server = await ServerProcess.start({ command: COMMAND });
+  using link = await Link.open(server.address, exact);
+  // More replies than the sockets hold, which nobody reads: closing would wait for them.
+  await link.write(encodeCommand(["EAPPEND", "s", "n", new Uint8Array(1024 * 1024)]));
+  await link.read(2);
+  await link.write(encodeCommand(["ESCAN", "s", "-", "+"]).slice());
+  for (let i = 0; i < 50; i++) await link.write(encodeCommand(["ESCAN", "s", "-", "+"]));
+  server.process.kill("SIGTERM");
+  while (!messages(server.output).includes("SIGTERM: stopping")) await new Promise((resolve) => setTimeout(resolve, 5));
+  server.process.kill("SIGTERM");
+  assert.equal((await server.process.status).code, 143);
+});
+
+Deno.test("main: SHUTDOWN from a client is a clean end", async () => {
+  await using server = await ServerProcess.start({ command: COMMAND });
+  using link = await Link.open(server.address, exact);
+  await link.write(encodeCommand(["SHUTDOWN"]));
+  assert.equal(await link.read(2), undefined);
+  assert.equal((await server.process.status).code, 0);
+});
+
+Deno.test("main: a folder in use, a port in use, other settings and a bad folder are one line and a code", () =>
+  withFolder(async (folder) => {
+    await using server = await ServerProcess.start({ command: COMMAND, folder: `${folder}/a` });
+    const { port } = server.address;
+    const free = ["--client-address", `127.0.0.1:${freePort()}`];
+    Deno.writeTextFileSync(`${folder}/file`, "");
+    {
+      await using made = await ServerProcess.start({
+        command: COMMAND,
+        folder: `${folder}/b`,
+        flags: ["--partition-count=8"],
+      });
+      assert.equal(await made.stop(), 0);
+    }
+    const cases: [Ended, keyof typeof EXIT_CODES, RegExp][] = [
+      [await run("-d", `${folder}/a`, ...free), "inUse", /a is in use/],
+      [await run("check", `${folder}/a`), "inUse", /a is in use/],
+      [
+        await run("-d", `${folder}/b`, "--client-address", `127.0.0.1:${port}`),
+        "unavailable",
+        /Cannot listen on .*:\d+/,
+      ],
+      [await run("-d", `${folder}/b`, "--partition-count", "16", ...free), "mismatch", /partition count 8: .* 16$/],
+      [await run("-d", `${folder}/b`, "--segment-size-bytes", "1MiB", ...free), "mismatch", /268435456: .* 1048576$/],
+      [await run("-d", `${folder}/file/c`, ...free), "cannotCreate", /Cannot make the data folder .*file\/c/],
+      [await run("-d", `${folder}/file`, ...free), "cannotCreate", /file/],
+      [await run("check", `${folder}/none`), "notFound", /There is no data folder .*none/],
+      [await run("dump", folder), "notFound", /There is no data folder/],
+    ];
+    for (const [{ code, stdout, stderr }, exit, message] of cases) {
+      const records = stderr.trimEnd().split("\n").map((line) => JSON.parse(line));
+      assert.deepEqual(records.map(({ level }) => level), ["ERROR"], stderr);
+      assert.match(records[0].message, message);
+      assert.equal(records[0].message.includes("\n"), false, "one line, no stack");
+      assert.equal(code, EXIT_CODES[exit].code, stderr);
+      assert.equal(stdout, "");
+    }
+    // The default settings of a new folder do not speak against what this one was made with.
+    await using again = await ServerProcess.start({ command: COMMAND, folder: `${folder}/b` });
+    using client = await Client.connect(again.address);
+    assert.equal((await client.call("HELLO", 3) as { num_partitions: number }).num_partitions, 8);
+  }));
+
+Deno.test("main: wrong flags and settings are told all at once, on stderr, with 64", async () => {
+  const { code, stdout, stderr } = await run("--partition-count", "0", "--nonsense", "--client-address", "0.0.0.0:1");
+  assert.equal(code, 64);
+  assert.equal(stdout, "");
+  assert.equal(stderr.trimEnd().split("\n").length, 4);
+  for (const word of ["--nonsense", "from 1 to 65535", "protected_mode", "--help"]) {
+    assert.ok(stderr.includes(word), word);
+  }
+});
+
+Deno.test("main: --version and --help go to stdout", async () => {
+  const version = await run("--version");
+  assert.match(version.stdout, /^esker \d+\.\d+\.\d+\n$/);
+  const help = await run("--help");
+  for (const word of ["--client-address", "ESKER_", "esker check", "65535", "Exit codes"]) {
+    assert.ok(help.stdout.includes(word), word);
+  }
+  assert.deepEqual([version.code, version.stderr, help.code, help.stderr], [0, "", 0, ""]);
+});
+
+Deno.test("main: settings come from the environment and a file too", () =>
+  withFolder(async (folder) => {
+    Deno.writeTextFileSync(`${folder}/e.toml`, `[partition]\ncount = 5\n[threads]\nread = 4\n`);
+    Deno.env.get("ESKER_SERVER");
+    const [program, ...words] = COMMAND;
+    const port = freePort();
+    const child = new Deno.Command(program!, {
+      args: [...words, "-c", `${folder}/e.toml`, "--client-address", `127.0.0.1:${port}`],
+      env: { ESKER_DIR: `${folder}/data`, ESKER_BUCKET__COUNT: "2" },
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const stderr = new Response(child.stderr).text();
+    const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const greeting = (await reader.read()).value ?? "";
+    assert.match(greeting, /5 partitions in 2 buckets/);
+    child.kill("SIGTERM");
+    await reader.cancel();
+    assert.equal((await child.status).code, 0);
+    const [warning] = (await stderr).split("\n");
+    assert.match(JSON.parse(warning!).message, /^threads\.read in .*e\.toml is ignored/);
+  }));
+
+Deno.test("main: check finds nothing in a sound folder, and names file and offset of a flipped byte", () =>
+  withFolder(async (folder) => {
+    await fill(folder);
+    const sound = await run("check", folder);
+    assert.deepEqual([sound.code, sound.stderr], [0, ""]);
+    assert.match(sound.stdout, /events 7, problems 0\n$/);
+    // A byte of the payload, wherever its partition has put it.
+    const found = [0, 1, 2, 3].map((bucket) => `${folder}/buckets/0000${bucket}/segments/0000000000/data.evts`)
+      .flatMap((path) => {
+        const bytes = Deno.readFileSync(path);
+        const at = new TextDecoder("latin1").decode(bytes).indexOf("first of the text");
+        return at < 0 ? [] : [{ path, bytes, at }];
+      });
+    assert.equal(found.length, 1);
+    const [{ path, bytes, at }] = found as [(typeof found)[0]];
+    bytes[at]! ^= 1;
+    Deno.writeFileSync(path, bytes);
+    const damaged = await run("check", folder);
+    assert.equal(damaged.code, 1);
+    assert.match(damaged.stdout, /data\.evts at offset \d+: /);
+    assert.doesNotMatch(damaged.stdout, /problems 0\n$/);
+  }));
+
+Deno.test("main: dump prints every event as a line of JSON, by partition or by stream", () =>
+  withFolder(async (folder) => {
+    await fill(folder);
+    const lines = ({ stdout }: Ended) => stdout.trimEnd().split("\n").map((line) => JSON.parse(line));
+    const all = await run("dump", folder);
+    assert.deepEqual([all.code, all.stderr], [0, ""]);
+    const events = lines(all);
+    assert.equal(events.length, 7);
+    const order = events.map(({ partition, sequence }) => partition * 1000 + sequence);
+    assert.deepEqual(order, order.toSorted((a, b) => a - b));
+    const text = lines(await run("dump", folder, "--stream", "text"));
+    assert.deepEqual(text.map(({ version, payload }) => [version, payload]), [
+      ...[[0, "first of the text"], [1, "1"], [2, "2"], [3, "3"], [4, "4"]],
+    ]);
+    const bytes = lines(await run("dump", folder, "--stream", "bytes"));
+    assert.deepEqual(bytes.map(({ payload_base64 }) => payload_base64), ["/wA="]);
+    const { partition } = text[0];
+    const byPartition = await run("dump", folder, "--partition", String(partition));
+    assert.deepEqual(lines(byPartition), events.filter((event) => event.partition === partition));
+    const key = "00000000-0000-4000-8000-000000000000";
+    assert.equal(lines(await run("dump", folder, "--stream", "text", "--partition-key", key))[0].name, "Keyed");
+    assert.equal((await run("dump", folder, "--partition", "99")).code, EXIT_CODES.usage.code);
+  }));
+
+/** Seven events in three streams and one under another key. */
+async function fill(folder: string): Promise<void> {
+  await using server = await ServerProcess.start({ command: COMMAND, folder });
+  using client = await Client.connect(server.address);
+  for (const text of ["first of the text", "1", "2", "3", "4"]) await client.call("EAPPEND", "text", "n", text);
+  await client.call("EAPPEND", "bytes", "n", new Uint8Array([0xff, 0]));
+  await client.call(
+    ...["EAPPEND", "text", "Keyed", "PARTITION_KEY", "00000000-0000-4000-8000-000000000000"],
+  );
+  assert.equal(await server.stop(), 0);
+}
+
+Deno.test({
+  name: "main: a dump whose reader has seen enough ends in peace",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    withFolder(async (folder) => {
+      {
+        await using server = await ServerProcess.start({ command: COMMAND, folder });
+        using client = await Client.connect(server.address);
+        for (let i = 0; i < 20; i++) await client.call("EAPPEND", "s", "n", "x".repeat(100_000));
+        assert.equal(await server.stop(), 0);
+      }
+      const [program, ...words] = COMMAND;
+      const child = new Deno.Command(program!, { args: [...words, "dump", folder], stdout: "piped", stderr: "piped" })
+        .spawn();
+      const stderr = new Response(child.stderr).text();
+      const reader = child.stdout.getReader();
+      await reader.read();
+      await reader.cancel();
+      assert.deepEqual([(await child.status).code, await stderr], [0, ""]);
+    }),
+});
+
+Deno.test("main: permissions names what the settings need, and what it names is enough", () =>
+  withFolder(async (folder) => {
+    const port = freePort();
+    const settings = ["-d", folder, "--client-address", `127.0.0.1:${port}`];
+    const { code, stdout, stderr } = await run("permissions", ...settings);
+    assert.deepEqual([code, stderr], [0, ""]);
+    const worker = ["read", "write"].map((name) => `  --allow-${name}=${folder}\n`);
+    for (const line of [...worker, `  --allow-net=127.0.0.1:${port}\n`, "  --allow-sys=statfs\n"]) {
+      assert.ok(stdout.includes(line), stdout);
+    }
+    if (!FROM_SOURCE) return;
+    const flags = stdout.split("must be given:")[1]!.match(/--[\w-]+(=[^\s']+)?/g)!;
+    const command = [Deno.execPath(), "run", ...flags, new URL("main.ts", import.meta.url).pathname];
+    await using server = await ServerProcess.start({ command, folder, flags: settings });
+    using client = await Client.connect(server.address);
+    await client.call("EAPPEND", "s", "n");
+    assert.equal(await server.stop(), 0);
+  }));
