@@ -8,11 +8,11 @@
  * @module
  */
 import { makeDataFolder, systemDisk } from "./core/mod.ts";
-import { type Exit, EXIT_CODES } from "./exit_codes.ts";
-import { type Level, LogBound, type LogOutput, openLog } from "./log.ts";
+import { type Exit, EXIT_CODES } from "./program/exit_codes.ts";
+import { type Level, LogBound, type LogOutput, openLog } from "./program/log.ts";
 import { formatAddress, helpText, type Options, type Reading, readOptions } from "./options.ts";
-import { flagsOf, programPermissions, workerPermissions } from "./permissions.ts";
-import type { Progress } from "./progress.ts";
+import { flagsOf, programPermissions, workerPermissions } from "./program/permissions.ts";
+import type { Progress } from "./program/progress.ts";
 import type { FromWorker, ToWorker, WorkerCommand } from "./server.ts";
 
 export const VERSION = "0.1.0";
@@ -96,11 +96,12 @@ class Program {
       // Here, because the Worker may not touch the folder above.
       if (name === "serve") await makeDataFolder(systemDisk, dir);
       this.#dir = Deno.realPathSync(dir);
+      if (!Deno.statSync(this.#dir).isDirectory) throw new Deno.errors.NotADirectory("It is not a folder");
       return true;
     } catch (error) {
       const why = (error as Error).message;
       if (error instanceof Deno.errors.NotCapable) this.#end("denied", `Deno refuses: ${why}`);
-      else if (name === "serve") this.#end("cannotCreate", `Cannot make the data folder ${dir}: ${why}`);
+      else if (name === "serve") this.#end("cannotCreate", `The data folder ${dir} cannot be made: ${why}`);
       else this.#end("notFound", `There is no data folder ${dir}: ${why}`);
       return false;
     }
@@ -137,7 +138,7 @@ class Program {
       // Counted in ticks and not by the clock: a machine that was asleep has not been silent.
       if (++this.#silence > SILENT_SECONDS_MAX) this.#end("internal", "The server stopped answering");
     }, 1000);
-    if (created) await print(greeting(this.#dir, address, partitions, buckets));
+    if (created) await print(greeting(this.#dir, address, partitions, buckets)).catch(() => {}); // Nobody listens.
     this.#log("info", "Ready", { address, dir: this.#dir, partitions, buckets, events });
   }
 
@@ -175,7 +176,7 @@ class Program {
 
   #showProgress(doneBytes: number, totalBytes: number): void {
     if (!Deno.stderr.isTerminal()) return;
-    this.#progress ??= import("./progress.ts").then(({ showProgress }) => showProgress());
+    this.#progress ??= import("./program/progress.ts").then(({ showProgress }) => showProgress());
     this.#progress.then((bar) => bar.update(doneBytes, totalBytes));
   }
 

@@ -4,8 +4,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { EXIT_CODES } from "./exit_codes.ts";
-import { Client, encodeCommand, exact, Link } from "./scripts/resp_client.ts";
+import { EXIT_CODES } from "./program/exit_codes.ts";
+import { Client, concat, encodeCommand, exact, Link } from "./scripts/resp_client.ts";
 import { freePort, serverCommand, ServerProcess } from "./scripts/server_process.ts";
 
 const COMMAND = serverCommand();
@@ -22,6 +22,22 @@ async function run(...args: string[]): Promise<Ended> {
   const [program, ...words] = COMMAND;
   const { code, stdout, stderr } = await new Deno.Command(program!, { args: [...words, ...args] }).output();
   return { code, stdout: new TextDecoder().decode(stdout), stderr: new TextDecoder().decode(stderr) };
+}
+
+/** Starts a server on a new folder, stops it when it has greeted. */
+async function startAndStop(
+  [program, ...args]: string[],
+  env: Record<string, string> = {},
+  cwd = ".",
+): Promise<{ code: number; greeting: string; stderr: string }> {
+  const child = new Deno.Command(program!, { args, env, cwd, stdout: "piped", stderr: "piped" }).spawn();
+  const stderr = new Response(child.stderr).text();
+  const stdout = child.stdout.getReader();
+  const { value } = await stdout.read();
+  if (value !== undefined) child.kill("SIGTERM");
+  await stdout.cancel();
+  const { code } = await child.status;
+  return { code, greeting: new TextDecoder().decode(value), stderr: await stderr };
 }
 
 /** The messages of the records in a log of JSON lines. */
@@ -67,13 +83,15 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
       {
         await using server = await ServerProcess.start({ command: COMMAND, folder });
         using link = await Link.open(server.address, exact);
-        const append = encodeCommand(["EAPPEND", "s", "n", "payload"]);
-        await Promise.all(Array.from({ length: 200 }, () => link.write(append)));
+        await link.write(concat(Array.from({ length: 200 }, () => encodeCommand(["EAPPEND", "s", "n", "{}"]))));
         await link.read(2);
         answered++;
         server.process.kill(signal);
-        for (let reply; (reply = await link.read(2)) !== undefined; answered++) assert.notEqual(reply.type, "error");
-        assert.equal(await server.stop(), 0);
+        for (let reply; (reply = await link.read(2)) !== undefined; answered++) {
+          assert.notEqual(reply.type, "error", JSON.stringify(reply));
+        }
+        assert.equal((await server.process.status).code, 0);
+        await server.stop(); // It has ended: this only waits for its last words.
         assert.deepEqual(messages(server.output).slice(-2), [`${signal}: stopping`, "Stopped"]);
       }
       await using server = await ServerProcess.start({ command: COMMAND, folder });
@@ -88,8 +106,7 @@ Deno.test("main: a second signal waits for nothing", async () => {
   // More replies than the sockets hold, which nobody reads: closing would wait for them.
   await link.write(encodeCommand(["EAPPEND", "s", "n", new Uint8Array(1024 * 1024)]));
   await link.read(2);
-  await link.write(encodeCommand(["ESCAN", "s", "-", "+"]).slice());
-  for (let i = 0; i < 50; i++) await link.write(encodeCommand(["ESCAN", "s", "-", "+"]));
+  await link.write(concat(Array.from({ length: 50 }, () => encodeCommand(["ESCAN", "s", "-", "+"]))));
   server.process.kill("SIGTERM");
   while (!messages(server.output).includes("SIGTERM: stopping")) await new Promise((resolve) => setTimeout(resolve, 5));
   server.process.kill("SIGTERM");
@@ -128,7 +145,7 @@ Deno.test("main: a folder in use, a port in use, other settings and a bad folder
       ],
       [await run("-d", `${folder}/b`, "--partition-count", "16", ...free), "mismatch", /partition count 8: .* 16$/],
       [await run("-d", `${folder}/b`, "--segment-size-bytes", "1MiB", ...free), "mismatch", /268435456: .* 1048576$/],
-      [await run("-d", `${folder}/file/c`, ...free), "cannotCreate", /Cannot make the data folder .*file\/c/],
+      [await run("-d", `${folder}/file/c`, ...free), "cannotCreate", /data folder .*file\/c cannot be made/],
       [await run("-d", `${folder}/file`, ...free), "cannotCreate", /file/],
       [await run("check", `${folder}/none`), "notFound", /There is no data folder .*none/],
       [await run("dump", folder), "notFound", /There is no data folder/],
@@ -170,24 +187,12 @@ Deno.test("main: --version and --help go to stdout", async () => {
 Deno.test("main: settings come from the environment and a file too", () =>
   withFolder(async (folder) => {
     Deno.writeTextFileSync(`${folder}/e.toml`, `[partition]\ncount = 5\n[threads]\nread = 4\n`);
-    Deno.env.get("ESKER_SERVER");
-    const [program, ...words] = COMMAND;
-    const port = freePort();
-    const child = new Deno.Command(program!, {
-      args: [...words, "-c", `${folder}/e.toml`, "--client-address", `127.0.0.1:${port}`],
-      env: { ESKER_DIR: `${folder}/data`, ESKER_BUCKET__COUNT: "2" },
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const stderr = new Response(child.stderr).text();
-    const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    const greeting = (await reader.read()).value ?? "";
+    const env = { ESKER_DIR: `${folder}/data`, ESKER_BUCKET__COUNT: "2" };
+    const flags = ["-c", `${folder}/e.toml`, "--client-address", `127.0.0.1:${freePort()}`];
+    const { code, greeting, stderr } = await startAndStop([...COMMAND, ...flags], env);
+    assert.equal(code, 0, stderr);
     assert.match(greeting, /5 partitions in 2 buckets/);
-    child.kill("SIGTERM");
-    await reader.cancel();
-    assert.equal((await child.status).code, 0);
-    const [warning] = (await stderr).split("\n");
-    assert.match(JSON.parse(warning!).message, /^threads\.read in .*e\.toml is ignored/);
+    assert.match(messages(stderr)[0]!, /^threads\.read in .*e\.toml is ignored/);
   }));
 
 Deno.test("main: check finds nothing in a sound folder, and names file and offset of a flipped byte", () =>
@@ -283,9 +288,113 @@ Deno.test("main: permissions names what the settings need, and what it names is 
     }
     if (!FROM_SOURCE) return;
     const flags = stdout.split("must be given:")[1]!.match(/--[\w-]+(=[^\s']+)?/g)!;
-    const command = [Deno.execPath(), "run", ...flags, new URL("main.ts", import.meta.url).pathname];
-    await using server = await ServerProcess.start({ command, folder, flags: settings });
-    using client = await Client.connect(server.address);
-    await client.call("EAPPEND", "s", "n");
-    assert.equal(await server.stop(), 0);
+    const program = new URL("main.ts", import.meta.url).pathname;
+    const started = await startAndStop([Deno.execPath(), "run", ...flags, program, ...settings]);
+    assert.equal(started.code, 0, started.stderr);
+    assert.match(started.greeting, /made a new store/);
   }));
+
+/** Servers that do not behave, in place of server.ts. Each begins when it is told to start. */
+const BAD_SERVERS: Record<string, { code: number; says: RegExp; body: string }> = {
+  "whose disk fails": {
+    code: EXIT_CODES.disk.code,
+    says: /the sync failed/,
+    body:
+      `post({ type: "fatal", message: "the sync failed" }); for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);`,
+  },
+  "that throws": {
+    code: EXIT_CODES.internal.code,
+    says: /The server failed: .*thrown/,
+    body: `post(READY); setTimeout(() => { throw new Error("thrown"); }, 10);`,
+  },
+  "that rejects": {
+    code: EXIT_CODES.internal.code,
+    says: /The server failed: .*rejected/,
+    body: `post(READY); setTimeout(() => void Promise.reject(new Error("rejected")), 10);`,
+  },
+  "that throws before it is ready": {
+    code: EXIT_CODES.internal.code,
+    says: /The server failed: .*early/,
+    body: `throw new Error("early");`,
+  },
+  "that falls silent": {
+    code: EXIT_CODES.internal.code,
+    says: /The server stopped answering/,
+    body: `post(READY); setTimeout(() => { for (;;); }, 10);`,
+  },
+  "that does not stop when it is told to": {
+    code: EXIT_CODES.internal.code,
+    says: /did not stop within 50 ms/,
+    body:
+      `post({ type: "ready", address: "127.0.0.1:1", created: true }); setInterval(() => post({ type: "alive" }), 1000);`,
+  },
+  "that reads what it may not": {
+    code: EXIT_CODES.internal.code,
+    says: /The server failed: .*Requires read access to "\/etc\/passwd"/,
+    body: `post(READY); setTimeout(() => Deno.readTextFileSync("/etc/passwd"), 10);`,
+  },
+};
+
+// The parts of a built program cannot be exchanged.
+if (FROM_SOURCE) {
+  Deno.test("main: whatever its Worker does, it says why and ends with the code for it", () =>
+    withFolder(async (folder) => {
+      const source = new URL("./", import.meta.url).pathname;
+      copySources(source, folder, ["core", "core/log", "core/index"]);
+      Deno.copyFileSync(`${source}deno.json`, `${folder}/deno.json`);
+      await Promise.all(
+        Object.entries(BAD_SERVERS).map(async ([name, { code, says, body }], i) => {
+          // Each in a folder of its own beside the same core, as its neighbours run at the same time.
+          const program = `${folder}/${i}`;
+          Deno.mkdirSync(program);
+          copySources(source, program, ["", "program"]);
+          Deno.symlinkSync(`${folder}/core`, `${program}/core`);
+          Deno.writeTextFileSync(
+            `${program}/server.ts`,
+            `const READY = { type: "ready", address: "127.0.0.1:1", created: false };\n` +
+              `const post = (message: unknown) => self.postMessage(message);\n` +
+              `self.onmessage = ({ data }: MessageEvent) => { if (data.type === "start") { ${body} } };\n`,
+          );
+          const args = COMMAND.slice(1, -1).filter((word) => !word.startsWith("--config"));
+          const started = await startAndStop(
+            [COMMAND[0]!, ...args, `${program}/main.ts`, "-d", `${program}/data`, "--shutdown-timeout-ms", "50"],
+          );
+          assert.equal(started.code, code, `A server ${name}: ${started.stderr}`);
+          assert.match(messages(started.stderr).at(-1)!, says, name);
+        }),
+      );
+    }));
+} else {
+  Deno.test("main: the binary starts in an empty folder, without home, cache, environment or network", () =>
+    withFolder(async (folder) => {
+      // A proxy that is not there: whoever asks the network for anything fails.
+      const nobody = "http://127.0.0.1:1";
+      const started = await startAndStop(
+        [
+          "env",
+          "-i",
+          `HTTPS_PROXY=${nobody}`,
+          `HTTP_PROXY=${nobody}`,
+          ...COMMAND,
+          "--client-address",
+          `127.0.0.1:${freePort()}`,
+        ],
+        {},
+        folder,
+      );
+      assert.equal(started.code, 0, started.stderr);
+      assert.match(started.greeting, /made a new store in .*\/data: /);
+      assert.deepEqual([...Deno.readDirSync(folder)].map(({ name }) => name), ["data"]);
+    }));
+}
+
+function copySources(from: string, to: string, folders: string[]): void {
+  for (const folder of folders) {
+    Deno.mkdirSync(`${to}/${folder}`, { recursive: true });
+    for (const { name, isFile } of Deno.readDirSync(`${from}/${folder}`)) {
+      if (isFile && name.endsWith(".ts") && !name.endsWith("_test.ts")) {
+        Deno.copyFileSync(`${from}/${folder}/${name}`, `${to}/${folder}/${name}`);
+      }
+    }
+  }
+}

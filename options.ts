@@ -17,7 +17,7 @@
 import { isIPv4, isIPv6 } from "node:net";
 import { parseArgs } from "node:util";
 import { parse as parseToml, TomlError } from "npm:smol-toml@1.9.1";
-import { EXIT_CODES } from "./exit_codes.ts";
+import { EXIT_CODES } from "./program/exit_codes.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

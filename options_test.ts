@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { EXIT_CODES } from "./exit_codes.ts";
+import { EXIT_CODES } from "./program/exit_codes.ts";
 import {
   formatAddress,
   helpText,

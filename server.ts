@@ -17,16 +17,17 @@ import {
   InvalidArgument,
   NoSuchPartition,
   openDatabase,
+  OverlayDisk,
   systemDisk,
 } from "./core/mod.ts";
 import { type Environment, type Log, systemEnvironment } from "./core/environment.ts";
 import { metaPath } from "./core/meta.ts";
 import { listen } from "./resp/mod.ts";
-import { dumpLine } from "./dump.ts";
-import type { Exit } from "./exit_codes.ts";
-import { type Level, LogBound } from "./log.ts";
+import { dumpLine } from "./program/dump.ts";
+import type { Exit } from "./program/exit_codes.ts";
+import { type Level, LogBound } from "./program/log.ts";
 import { type Command, formatAddress, type Options, settingsAsText } from "./options.ts";
-import { newPeerId } from "./peer_id.ts";
+import { newPeerId } from "./program/peer_id.ts";
 
 /** The commands that a Worker carries out. */
 export type WorkerCommand = Extract<Command, { dir: string }>;
@@ -96,11 +97,9 @@ async function serve({ command: { dir }, options: { values, given }, version }: 
   const pinned = <K extends keyof typeof values>(key: K) => given.has(key) ? values[key] : undefined;
   await using database = await openDatabase({
     dir,
-    ...defined({
-      partitionCount: pinned("partition.count"),
-      bucketCount: pinned("bucket.count"),
-      segmentBytes: pinned("segment.size_bytes"),
-    }),
+    partitionCount: pinned("partition.count"),
+    bucketCount: pinned("bucket.count"),
+    segmentBytes: pinned("segment.size_bytes"),
     journalBytes: values["journal.size_bytes"],
     cacheBytes: values["cache.capacity_bytes"],
     environment,
@@ -154,10 +153,13 @@ async function check(dir: string): Promise<End> {
 }
 
 async function dump(command: Command & { name: "dump" }, log: Log): Promise<End> {
-  await using database = await openDatabase({ dir: command.dir, environment: systemEnvironment(fatal), log });
+  // Over the folder, not in it: what a start would write stays in memory, and no room for a journal is made there.
+  const disk = new OverlayDisk(systemDisk);
+  const environment = systemEnvironment(fatal);
+  await using database = await openDatabase({ dir: command.dir, disk, journalBytes: 0, environment, log });
   const { partition, stream, partitionKey } = command;
   const scans = stream !== undefined
-    ? [database.readStream(stream, defined({ partitionKey }))]
+    ? [database.readStream(stream, partitionKey === undefined ? {} : { partitionKey })]
     : partition !== undefined
     ? [database.readPartition(partition)]
     : Array.from({ length: database.partitionCount }, (_, one) => database.readPartition(one));
@@ -236,9 +238,4 @@ function plain(facts: Record<string, unknown>): Record<string, unknown> {
         : JSON.stringify(value) ?? String(value),
     ]),
   );
-}
-
-/** Without what is undefined. */
-function defined<T extends Record<string, unknown>>(values: T): { [K in keyof T]?: NonNullable<T[K]> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
 }

@@ -29,7 +29,7 @@ export interface Sizes {
   journalBytes: number;
 }
 
-export const SMALL: Sizes = { partitionCount: 8, bucketCount: 2, segmentBytes: 4096, journalBytes: 64 * 1024 };
+export const SMALL: Sizes = { partitionCount: 8, bucketCount: 2, segmentBytes: 4096, journalBytes: 32 * 1024 };
 
 /** Plays one life a round: of `seed`, of `seed + 1`, and so on. */
 export async function fuzz(seed: number, rounds: number): Promise<void> {
@@ -51,7 +51,7 @@ async function playLife(seed: number): Promise<void> {
     ...SMALL,
     bucketCount: chance.pick([1, 2, 4]),
     segmentBytes: chance.pick([4096, 4096, 16_384, 100_000]),
-    journalBytes: chance.pick([64 * 1024, 256 * 1024]),
+    journalBytes: chance.pick([32 * 1024, 128 * 1024]),
   };
   const life = new Life(story, new MemoryDisk({ seed }), sizes);
   await life.open();
@@ -207,6 +207,13 @@ export class Life {
       await this.story.glance(this.store);
     }
     await this.story.agree(this.store);
+    if (this.#chance.oneIn(2)) {
+      // A full disk is no reason not to start, nor not to stop.
+      if (this.#chance.oneIn(2)) await this.close();
+      this.disk = this.disk.afterKill();
+      await this.open();
+      await this.story.agree(this.store);
+    }
     this.disk.capacityBytes = Infinity;
     await this.story.tell(this.store, refused);
     assert.deepEqual(this.environment.fatalReasons, []);

@@ -6,7 +6,7 @@ import { Story } from "./story.ts";
 
 /** The fixed story: some batches in small segments, a restart, some more. */
 const FIXED_SEED = 4;
-const BATCHES = 9;
+const BATCHES = 5;
 
 function test(promise: string, check: () => Promise<void>): void {
   Deno.test(`database: ${promise}`, () => amongTheDead(check));
@@ -57,11 +57,8 @@ async function survives(n: number, after: (disk: MemoryDisk) => MemoryDisk, what
       }
       await life.settle(outcomes, after(life.disk));
     }
-    assert.deepEqual(await life.tell(3), []);
+    assert.deepEqual(await life.tell(2), []);
     life.disk = life.disk.afterPowerCut(n);
-    await life.open();
-    await life.story.agree(life.store);
-    await life.close();
     await life.open();
     await life.story.agree(life.store);
     await life.close();
@@ -70,8 +67,38 @@ async function survives(n: number, after: (disk: MemoryDisk) => MemoryDisk, what
   }
 }
 
+test("a power cut while the journal changes files leaves no bucket in doubt, not even one that rests", async () => {
+  const [busy, resting] = ["550e8400-e29b-41d4-a716-446655440000", "550e8402-e29b-41d4-a716-c46655440000"];
+  const sizes = { ...SMALL, bucketCount: 4, segmentBytes: 65_536, journalBytes: 4 * 4096 }; // Three batches a file.
+  const payload = new Uint8Array(1500);
+  for (let n = 1; n <= 30; n++) {
+    const life = new Life(new Story(n, sizes), new MemoryDisk({ seed: n }), sizes);
+    await life.open();
+    let acknowledged = 0;
+    const append = async (count: number) => {
+      for (; count > 0; count--) {
+        await life.store.append({ partitionKey: busy, events: [{ streamId: "busy", name: "Often", payload }] });
+        acknowledged++;
+      }
+    };
+    await life.store.append({ partitionKey: resting, events: [{ streamId: "resting", name: "Once" }] });
+    await append(5); // Both files are full, and the next batch goes over the one that holds the resting bucket's.
+    life.disk.powerCutAt(life.disk.effects + n);
+    await append(3).catch((error: unknown) => assert.ok(life.isGone(), String(error)));
+    const cut = life.disk;
+    for (let seed = 0; seed < 40; seed++) {
+      life.disk = cut.clone().afterPowerCut(seed);
+      await life.open();
+      assert.deepEqual(life.store.status().damage, [], `seed ${seed}, effect ${n}`);
+      assert.equal(await life.store.streamVersion("resting", { partitionKey: resting }), 0);
+      const version = await life.store.streamVersion("busy", { partitionKey: busy });
+      assert.ok(version! >= acknowledged - 1, `seed ${seed}, effect ${n}: ${version}`);
+    }
+  }
+});
+
 test("any sync that fails ends the process, and what was acknowledged before holds", async () => {
-  for (let n = 1; n <= 60; n++) {
+  for (let n = 1; n <= 50; n++) {
     const life = fixedLife(n);
     await life.open();
     await life.failSync(n, n % 2 === 0);

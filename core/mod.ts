@@ -10,6 +10,7 @@ export * from "./errors.ts";
 export type { AppendedEvent, AppendResult, EventRecord, NewEvent, Transaction } from "./event.ts";
 export { EVENT_NAME_BYTES_MAX, STREAM_ID_BYTES_MAX, TIMESTAMP_MS_MAX, TRANSACTION_BYTES_MAX } from "./event.ts";
 export { type Disk, type DiskFile, systemDisk } from "./log/disk.ts";
+export { OverlayDisk } from "./log/overlay_disk.ts";
 export { MemoryStore } from "./memory_store.ts";
 export { type EventStore, type ReadOptions, Scan, type StoreStatus, type StreamOptions } from "./store.ts";
 export type { ExpectedVersion } from "./version.ts";

@@ -10,6 +10,7 @@
 import { type Bucket, moveTo, type Segment } from "./bucket.ts";
 import { Damaged } from "./errors.ts";
 import type { EventRecord, StreamIdentity } from "./event.ts";
+import type { Frame } from "./log/format.ts";
 import { FrameReader, LOOKUP_BYTES, SCAN_BYTES } from "./log/segment_reader.ts";
 import type { FilePool } from "./log/file_pool.ts";
 
@@ -43,15 +44,22 @@ export async function* scanStream(
     if (found === null) return [];
     at = found.segment.number;
     const page: EventRecord[] = [];
+    const { segment, places } = found;
     let bytes = 0;
-    for (const { version, offset } of found.places) {
-      if (bytes >= PAGE_BYTES_MAX) break;
-      // Of two candidates for one version the other is of a foreign stream with the same hash.
-      if (version !== (range.backward ? end - 1 - page.length : from + page.length)) continue;
-      const frame = bucket.frame(reader, found.segment, offset);
-      if (!moveTo(frame, stream, version)) continue;
-      page.push(frame.record());
-      bytes += frame.eventBytes;
+    for (let first = 0, last; first < places.length && bytes < PAGE_BYTES_MAX; first = last) {
+      const { offset } = places[first]!;
+      for (last = first + 1; last < places.length && places[last]!.offset === offset; last++);
+      const inFrame = places.slice(first, last);
+      const events = eventsOfStream(bucket.frame(reader, segment, offset), stream, inFrame, range.backward);
+      for (const { version } of inFrame) {
+        if (bytes >= PAGE_BYTES_MAX) break;
+        // Of two candidates for one version the other is of a foreign stream with the same hash.
+        if (version !== (range.backward ? end - 1 - page.length : from + page.length)) continue;
+        const event = events.get(version);
+        if (event === undefined) continue;
+        page.push(event.record);
+        bytes += event.bytes;
+      }
     }
     return page;
   };
@@ -83,14 +91,20 @@ export async function* scanPartition(
     const offsets = segment.index.partitionOffsets(partition, start, stop);
     const page: EventRecord[] = [];
     let bytes = 0;
-    for (let i = 0; i < offsets.length && bytes < PAGE_BYTES_MAX; i++) {
-      const sequence = range.backward ? stop - 1 - i : start + i;
-      const frame = bucket.frame(reader, segment, offsets[sequence - start]!);
-      do if (!frame.next()) {
-        throw new Damaged(segment.path, offsets[i]!, `sequence ${sequence} is not in its frame`);
-      } while (frame.sequence !== sequence);
-      page.push(frame.record());
-      bytes += frame.eventBytes;
+    for (let first = start, last = stop - 1; first <= last && bytes < PAGE_BYTES_MAX;) {
+      const low = range.backward ? startOfRun(offsets, last - start) + start : first;
+      const high = range.backward ? last : endOfRun(offsets, first - start) + start;
+      const offset = offsets[low - start]!;
+      const events = eventsBetween(bucket.frame(reader, segment, offset), low, high);
+      if (events === null) throw new Damaged(segment.path, offset, `sequence ${high} is not in its frame`);
+      if (range.backward) events.reverse();
+      for (const event of events) {
+        if (bytes >= PAGE_BYTES_MAX) break;
+        page.push(event.record);
+        bytes += event.bytes;
+      }
+      if (range.backward) last = low - 1;
+      else first = high + 1;
     }
     return page;
   };
@@ -122,6 +136,52 @@ async function* pages(
     else from += page.length;
     yield page;
   }
+}
+
+// A frame may hold a hundred thousand events. Its events are found by walking it, so all that a page takes from it is
+// taken in one walk, whichever way the scan goes: a walk for each would take the square of their number.
+
+interface FoundEvent {
+  record: EventRecord;
+  bytes: number;
+}
+
+/** The events of a frame with sequences from `low` to `high`, null if they are not all there. */
+function eventsBetween(frame: Frame, low: number, high: number): FoundEvent[] | null {
+  const events: FoundEvent[] = [];
+  while (frame.next()) {
+    if (frame.sequence < low) continue;
+    events.push({ record: frame.record(), bytes: frame.eventBytes });
+    if (frame.sequence === high) return events.length === high - low + 1 ? events : null;
+  }
+  return null;
+}
+
+/** The events of a stream in a frame, by version, as far as they are among `places`. */
+function eventsOfStream(
+  frame: Frame,
+  stream: StreamIdentity,
+  places: readonly { version: number }[],
+  descending: boolean,
+): Map<number, FoundEvent> {
+  const events = new Map<number, FoundEvent>();
+  // In the frame versions rise.
+  for (const { version } of descending ? places.toReversed() : places) {
+    if (moveTo(frame, stream, version)) events.set(version, { record: frame.record(), bytes: frame.eventBytes });
+    else frame.rewind(); // It is of a foreign stream with the same hash: the cursor has passed ours.
+  }
+  return events;
+}
+
+/** The first place of the run of equal offsets that ends at `at`; and the last of the one that begins there. */
+function startOfRun(offsets: ArrayLike<number>, at: number): number {
+  while (at > 0 && offsets[at - 1] === offsets[at]) at--;
+  return at;
+}
+
+function endOfRun(offsets: ArrayLike<number>, at: number): number {
+  while (at + 1 < offsets.length && offsets[at + 1] === offsets[at]) at++;
+  return at;
 }
 
 interface Found {

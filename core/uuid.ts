@@ -12,6 +12,7 @@
  * @module
  */
 import { hash } from "node:crypto";
+import { shortLived } from "./slab.ts";
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
@@ -54,12 +55,12 @@ function digit(code: number): number {
 const v5Input = new Uint8Array(16 + 1024);
 
 /** UUIDv5 (RFC 9562) of a name of at most 1024 bytes. */
-export function uuidV5(namespace: Uint8Array, name: Uint8Array): Uint8Array {
+export function uuidV5(namespace: Uint8Array, name: Uint8Array, slab = shortLived): Uint8Array {
   v5Input.set(namespace, 0);
   v5Input.set(name, 16);
   // As text, which costs half of what a Buffer costs to make.
   const digest = hash("sha1", v5Input.subarray(0, 16 + name.length), "hex");
-  const bytes = new Uint8Array(16);
+  const bytes = slab.take(16);
   for (let i = 0; i < 16; i++) bytes[i] = digit(digest.charCodeAt(2 * i)) << 4 | digit(digest.charCodeAt(2 * i + 1));
   bytes[6] = bytes[6]! & 0x0f | 0x50;
   bytes[8] = bytes[8]! & 0x3f | 0x80;
@@ -68,7 +69,7 @@ export function uuidV5(namespace: Uint8Array, name: Uint8Array): Uint8Array {
 
 /** A new event id for a partition hash: `now` in milliseconds, chance from `random`. */
 export function newEventId(partitionHash: number, now: number, random: (bytes: Uint8Array) => void): Uint8Array {
-  const id = new Uint8Array(16);
+  const id = shortLived.take(16);
   random(id);
   const high = Math.floor(now / 0x10000);
   id[0] = high >>> 24;
@@ -86,7 +87,7 @@ export function newEventId(partitionHash: number, now: number, random: (bytes: U
 
 /** The id of the transaction that begins with `firstEventId`. A reader sees in it whether the transaction has more than one event. */
 export function transactionIdOf(firstEventId: Uint8Array, eventCount: number): Uint8Array {
-  const id = firstEventId.slice(0, 16);
+  const id = shortLived.copy(firstEventId.subarray(0, 16));
   id[6] = id[6]! & 0x0f | 0x40;
   id[8] = id[8]! & 0x3f | (eventCount === 1 ? 0x80 : 0x00);
   return id;

@@ -74,9 +74,6 @@ export class Connection implements Link {
 
   /** Ends at once. */
   abort(why: unknown): void {
-    if (this.#failure === null) {
-      this.#server.log("warn", "Closed a link", { client: this.session.address, cause: why });
-    }
     this.#fail(why);
   }
 
@@ -91,11 +88,15 @@ export class Connection implements Link {
 
   room(): Promise<void> {
     this.changed(); // What waits must be on its way, or there would never be room.
-    return this.#until(() => this.unsentBytes < this.#server.limits.outputBytesMax);
+    return this.#until(() => !this.crowded);
   }
 
   get gone(): boolean {
     return this.#failure !== null;
+  }
+
+  get crowded(): boolean {
+    return this.unsentBytes >= this.#server.limits.outputBytesMax && !this.gone;
   }
 
   get unsentBytes(): number {
@@ -110,7 +111,6 @@ export class Connection implements Link {
   async #takeCommands(): Promise<boolean> {
     const { session } = this;
     const decoder = this.#decoder;
-    const { outputBytesMax } = this.#server.limits;
     if (session.leaving) return true;
     for (;;) {
       const found = decoder.next();
@@ -123,9 +123,7 @@ export class Connection implements Link {
       if (found === COMMAND) session.take(decoder.words);
       else session.refuse(decoder.problem);
       if (found === BROKEN || session.leaving) return true;
-      if (session.full || this.unsentBytes >= outputBytesMax) {
-        await this.#until(() => !session.full && this.unsentBytes < outputBytesMax);
-      }
+      if (session.full || this.crowded) await this.#until(() => !session.full && !this.crowded);
     }
   }
 

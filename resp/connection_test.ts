@@ -79,6 +79,52 @@ Deno.test("a client that never reads is no longer read, and memory stays bounded
   await listener.close();
 });
 
+Deno.test("many scans at once, and large answers behind them, wait for their reader too", async () => {
+  const { store, listener, connect } = serve(undefined, { limits: { outputBytesMax: 100_000 } });
+  const payload = new Uint8Array(10_000);
+  await store.append({ events: Array.from({ length: 100 }, () => ({ streamId: "s", name: "E", payload })) });
+  const slow = await connect();
+  const id = Number((await slow.ask("CLIENT", "ID")).slice(1));
+  const commands = Array.from(
+    { length: 100 },
+    (_, i) => commandOf(...i % 2 ? ["COMMAND", "DOCS"] : ["ESCAN", "s", "-", "+"]),
+  );
+  await slow.raw(joinBytes(commands));
+  const watcher = await connect();
+  while (await unsentBytes(watcher, id) < 100_000) await watcher.ask("PING");
+  // A page of all hundred events, and less than the limit before it.
+  for (let i = 0; i < 200; i++) assert.ok(await unsentBytes(watcher, id) <= 1_200_000);
+  for (let i = 0; i < 100; i++) {
+    const reply = await slow.frame();
+    if (i % 2 === 0) assert.equal(field(reply, "events").items.length, 100);
+    else assert.ok(reply.items.length > 20);
+  }
+  slow.close();
+  watcher.close();
+  await listener.close();
+});
+
+Deno.test("close() cuts off a client that does not take its replies, and resolves", async () => {
+  const logged: string[] = [];
+  const { store, listener, connect } = serve(undefined, {
+    limits: { outputBytesMax: 100_000 },
+    drainMs: 50,
+    log: (_level, message) => void logged.push(message),
+  });
+  const payload = new Uint8Array(100_000);
+  await store.append({ events: Array.from({ length: 100 }, () => ({ streamId: "s", name: "E", payload })) });
+  const slow = await connect();
+  const id = Number((await slow.ask("CLIENT", "ID")).slice(1));
+  const watcher = await connect();
+  await slow.raw(joinBytes([commandOf("ESCAN", "s", "-", "+"), commandOf("EAPPEND", "s", "last")]));
+  while (await unsentBytes(watcher, id) < 100_000) await watcher.ask("PING");
+  await listener.close();
+  assert.deepEqual(logged, ["Closed a link that was not drained in time"]);
+  await slow.untilClosed();
+  slow.close();
+  watcher.close();
+});
+
 Deno.test("a scan of many events goes no faster than its reader, and arrives whole", async () => {
   let pagesRead = 0;
   class LongStore extends MemoryStore {

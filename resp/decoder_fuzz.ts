@@ -68,8 +68,8 @@ function wordsOf({ words }: Decoder): string {
 }
 
 /** A valid frame: mostly a command, at times over a limit, at times no command. */
-function frame(chance: Chance, depth: number): number[] {
-  if (depth === 0 && chance.oneIn(20)) return bytesOf(`PING${" word".repeat(chance.below(30))}\r\n`);
+function frame(chance: Chance, depth: number, inline = depth === 0): number[] {
+  if (inline && chance.oneIn(20)) return bytesOf(`PING${" word".repeat(chance.below(30))}\r\n`);
   const kind = depth === 0 && !chance.oneIn(10) ? "*" : chance.pick([..."*$$$$$$$+-:_#,(!=%~>|"]);
   switch (kind) {
     case "*":
@@ -84,7 +84,7 @@ function frame(chance: Chance, depth: number): number[] {
         () => frame(chance, depth + 1),
       );
       const all = [...bytesOf(`${kind}${count}\r\n`), ...items.flat()];
-      return kind === "|" ? [...all, ...frame(chance, depth)] : all;
+      return kind === "|" ? [...all, ...frame(chance, depth, false)] : all;
     }
     case "$":
     case "!": {

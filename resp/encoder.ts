@@ -27,10 +27,12 @@ import {
   type Value,
 } from "./value.ts";
 
-/** A buffer of this size holds the replies of a usual flush, and is kept to be used again. */
-const BUFFER_BYTES = 16 * 1024;
-/** Buffers that wait to be used again, over all links: 1 MiB. A quiet link holds none. */
-const SPARE_BUFFERS_MAX = 64;
+/**
+ * Buffers that are used again, over all links, and how many wait for it: one size for the replies of a usual flush, one
+ * for a page of a scan. To make and zero them anew costs more than to fill them. A quiet link holds none.
+ */
+const SMALL = { bytes: 16 * 1024, spareMax: 64, spare: [] as Uint8Array<ArrayBuffer>[] };
+const LARGE = { bytes: 256 * 1024, spareMax: 16, spare: [] as Uint8Array<ArrayBuffer>[] };
 /** Error texts are cut here: a client may repeat 64 MiB of its own. */
 const ERROR_CHARS_MAX = 1024;
 
@@ -39,7 +41,6 @@ const LF = 0x0a;
 const ZERO = 0x30;
 const EMPTY = new Uint8Array(0);
 const utf8 = new TextEncoder();
-const spareBuffers: Uint8Array<ArrayBuffer>[] = [];
 
 export class Encoder {
   protocol: Protocol;
@@ -245,11 +246,10 @@ export class Encoder {
   #reserve(count: number): void {
     const needed = this.#length + count;
     if (needed <= this.#bytes.length) return;
-    if (this.#length === 0 && needed <= BUFFER_BYTES) {
-      this.#bytes = spareBuffers.pop() ?? new Uint8Array(BUFFER_BYTES);
-      return;
-    }
-    const larger = new Uint8Array(Math.max(needed, 2 * this.#bytes.length, BUFFER_BYTES));
+    const size = needed <= SMALL.bytes ? SMALL : needed <= LARGE.bytes ? LARGE : null;
+    const larger = size === null
+      ? new Uint8Array(Math.max(needed, 2 * this.#bytes.length))
+      : size.spare.pop() ?? new Uint8Array(size.bytes);
     larger.set(this.#bytes.subarray(0, this.#length));
     reuse(this.#bytes);
     this.#bytes = larger;
@@ -258,9 +258,9 @@ export class Encoder {
 
 /** Gives back the memory of what `take` handed over. */
 export function reuse(bytes: Uint8Array<ArrayBuffer>): void {
-  if (bytes.buffer.byteLength === BUFFER_BYTES && spareBuffers.length < SPARE_BUFFERS_MAX) {
-    spareBuffers.push(new Uint8Array(bytes.buffer));
-  }
+  const { buffer } = bytes;
+  const size = buffer.byteLength === SMALL.bytes ? SMALL : buffer.byteLength === LARGE.bytes ? LARGE : null;
+  if (size !== null && size.spare.length < size.spareMax) size.spare.push(new Uint8Array(buffer));
 }
 
 /** Without CR, LF and other control characters, which would end a line early or play with a terminal. */

@@ -30,6 +30,8 @@ export interface ListenOptions {
   settings?: () => [string, string][];
   /** Called when a client sends SHUTDOWN, which is refused when this is left out. */
   shutdown?: () => void;
+  /** How long `close` waits for clients to take their replies. 5000 when left out. */
+  drainMs?: number;
   environment?: Environment;
   log?: Log;
 }
@@ -39,7 +41,7 @@ export interface Listener {
   readonly port: number;
   /** How many clients are connected. */
   readonly connections: number;
-  /** Stops accepting, answers what has arrived, closes every link. A client that does not read its replies is cut off after some seconds. */
+  /** Stops accepting, answers what has arrived, closes every link. A client that does not read its replies is cut off after `drainMs`. */
   close(): Promise<void>;
 }
 
@@ -50,7 +52,6 @@ const LIMITS: Limits = {
   outputBytesMax: 512 * 1024,
 };
 
-/** How long `close` waits for clients to take their replies. */
 const DRAIN_MS = 5000;
 /** How long accepting rests when the system has no more sockets to give. */
 const ACCEPT_REST_MS = 100;
@@ -68,11 +69,13 @@ class RespListener implements Listener {
   readonly #clients = new Map<number, Client>();
   readonly #served = new Map<Connection, Promise<void>>();
   readonly #accepting: Promise<void>;
+  readonly #drainMs: number;
   #lastId = 0;
   #closing: Promise<void> | null = null;
 
   constructor(store: EventStore, options: ListenOptions) {
     this.#store = store;
+    this.#drainMs = options.drainMs ?? DRAIN_MS;
     this.#listener = Deno.listen({ hostname: options.hostname, port: options.port, transport: "tcp" });
     this.hostname = this.#listener.addr.hostname;
     this.port = this.#listener.addr.port;
@@ -150,8 +153,11 @@ class RespListener implements Listener {
     const served = Promise.all(this.#served.values());
     for (const connection of this.#served.keys()) connection.drain();
     const timer = setTimeout(() => {
-      for (const connection of this.#served.keys()) connection.abort("It did not take its replies in time");
-    }, DRAIN_MS);
+      for (const connection of this.#served.keys()) {
+        this.#server.log("warn", "Closed a link that was not drained in time", { client: connection.session.address });
+        connection.abort(new Error("Not drained in time"));
+      }
+    }, this.#drainMs);
     await served;
     clearTimeout(timer);
   }

@@ -38,6 +38,8 @@ export interface Link extends Flow {
   abort(why: unknown): void;
   /** Nobody reads replies any more. */
   readonly gone: boolean;
+  /** So many replies wait to be sent that no further one should begin: see `room`. */
+  readonly crowded: boolean;
   readonly unsentBytes: number;
   readonly readBufferBytes: number;
 }
@@ -82,6 +84,8 @@ export class Session implements Client {
   #pendingBytes = 0;
   /** Reads among them. While there is one, no append that comes now may begin. */
   #pendingReads = 0;
+  /** Waiting for room before the next answer. */
+  #held = false;
   #lastCommand = "NULL";
 
   constructor(
@@ -221,6 +225,10 @@ export class Session implements Client {
   /** Answers from the first on, as far as the store has decided. */
   #advance(): void {
     for (let pending = this.#first; pending !== null; pending = this.#first) {
+      if (this.#link.crowded) {
+        this.#hold();
+        break;
+      }
       if (pending.kind === "append") {
         const { command, result } = pending;
         if (result !== undefined) this.#write("appends", (reply) => command.answer(reply, result));
@@ -241,11 +249,21 @@ export class Session implements Client {
     this.#link.changed();
   }
 
+  /** Goes on when there is room, or when the link is gone and answers go nowhere. */
+  #hold(): void {
+    if (this.#held) return;
+    this.#held = true;
+    const goOn = () => {
+      this.#held = false;
+      this.#advance();
+    };
+    this.#link.room().then(goOn, goOn);
+  }
+
   async #run(read: Read & Pending): Promise<void> {
     read.started = true;
     const before = this.reply.written;
     try {
-      // For a client that has gone nothing is read: its reply would only fill the memory.
       if (!this.#link.gone) {
         // Replies that nobody takes are memory: of a thousand pipelined EGETs the next is not begun before there is room.
         await this.#link.room();
@@ -263,8 +281,9 @@ export class Session implements Client {
     this.#advance();
   }
 
-  /** Writes a reply, or the error that it failed with. */
+  /** Writes a reply, or the error that it failed with. For a client that has gone it would only fill the memory. */
   #write(doing: "appends" | "answers", write: (reply: Encoder) => void): void {
+    if (this.#link.gone) return;
     const before = this.reply.written;
     try {
       write(this.reply);
@@ -275,8 +294,13 @@ export class Session implements Client {
 
   /** An error takes the place of a reply, unless some of that has been written: then the link cannot go on. */
   #failSince(before: number, error: unknown, doing: "appends" | "reads" | "answers", name: string): void {
-    if (this.reply.written !== before) this.#link.abort(error);
-    else this.#fail(this.#replyErrorOf(error, doing, name));
+    if (this.reply.written === before) return this.#fail(this.#replyErrorOf(error, doing, name));
+    if (this.#link.gone) return; // That is why it failed.
+    this.#server.log("error", `Could not finish the reply to ${name}: closed the link`, {
+      client: this.address,
+      cause: error,
+    });
+    this.#link.abort(error);
   }
 
   #fail(error: ReplyError): void {

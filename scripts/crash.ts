@@ -43,6 +43,8 @@ interface Sent {
   payloads: string[];
 }
 
+const text = new TextDecoder();
+
 /** What all clients together know. */
 class Knowledge {
   readonly sent = new Map<string, Sent>();
@@ -61,7 +63,7 @@ interface AppendAnswer {
 interface TransactionAnswer {
   partition_key: string;
   first_partition_sequence: number;
-  events: { event_id: string; stream_id: string; stream_version: number }[];
+  events: { event_id: string; stream_id: Uint8Array; stream_version: number }[];
 }
 
 /** A client that appends until the connection is lost. */
@@ -111,7 +113,7 @@ async function appendUntilLost(
         const answer = await client.call("EMAPPEND", key, ...words) as unknown as TransactionAnswer;
         answer.events.forEach((event, i) =>
           knowledge.stored.set(payloads[i]!, {
-            stream: event.stream_id,
+            stream: text.decode(event.stream_id),
             key,
             version: event.stream_version,
             sequence: answer.first_partition_sequence + i,
@@ -140,7 +142,6 @@ interface StoredEvent {
 
 /** Reads everything, and compares it with what is known. The number of events. */
 async function verify(client: Client, knowledge: Knowledge): Promise<number> {
-  const text = new TextDecoder();
   const seen = new Set<string>();
   const versions = new Map<string, number>();
   const transactions = new Map<string, string[]>();

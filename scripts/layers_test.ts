@@ -12,7 +12,8 @@ Deno.test("layers: what may be imported is left alone", () => {
     { from: "core/log/disk.ts", to: "node:fs" },
     { from: "core/a.ts", to: "node:crypto" },
     { from: "options.ts", to: "npm:smol-toml@1.9.1" },
-    { from: "log.ts", to: "npm:@logtape/logtape@2.4.2" },
+    { from: "program/permissions.ts", to: "options.ts" },
+    { from: "program/log.ts", to: "npm:@logtape/logtape@2.4.2" },
   ];
   assert.deepEqual(layerProblems(allowed), []);
 });
@@ -24,6 +25,8 @@ Deno.test("layers: each way up is named", () => {
     ["resp/a.ts", "net/b.ts", /resp must not/],
     ["net/a.ts", "resp/b.ts", /net must not/],
     ["resp/a.ts", "server.ts", /resp must not/],
+    ["program/a.ts", "server.ts", /program must not/],
+    ["program/a.ts", "resp/b.ts", /program must not/],
     ["server.ts", "scripts/b.ts", /script or test/],
     ["core/a.ts", "core/b_test.ts", /script or test/],
     ["server.ts", "main.ts", /nobody knows it/],

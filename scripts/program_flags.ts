@@ -20,7 +20,5 @@ export const PROGRAM_FLAGS = [
   "--allow-sys=statfs",
 ];
 
-/** What a program needs besides, when it is loaded from a site that Deno does not know. */
-export function importFlag(site: URL): string {
-  return `--allow-import=${site.host}`;
-}
+/** The flags as one types them into a shell. */
+export const PROGRAM_FLAGS_TYPED = PROGRAM_FLAGS.map((flag) => flag.includes("*") ? `'${flag}'` : flag).join(" ");

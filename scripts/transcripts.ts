@@ -148,7 +148,7 @@ function* logicalLines(text: string): Generator<{ line: number; text: string }> 
       continue;
     }
     if (held !== null) yield held;
-    held = content.trim() === "" || content.startsWith("#") ? null : { line: at + 1, text: content.trim() };
+    held = content.trim() === "" || /^#(\s|$)/.test(content) ? null : { line: at + 1, text: content.trim() };
   }
   if (held !== null) yield held;
 }

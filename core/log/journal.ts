@@ -61,6 +61,7 @@ export class Journal {
   /** Where the next batch goes in the current file. */
   #position = 0;
   #capacity = 0;
+  #headerBytes = 0;
   #nextBatch: number;
   /** First batch and bucket ends of the current file. */
   #firstBatch = 0;
@@ -123,7 +124,12 @@ export class Journal {
     buckets: JournaledBuckets,
     recovered: { lastBatch: number; lastFile: number },
   ): Promise<Journal> {
-    const files = JOURNAL_FILES.map((name) => options.disk.open(`${options.folder}/${name}`, "write"));
+    const { disk, folder } = options;
+    const files = JOURNAL_FILES.map((name) => {
+      const path = `${folder}/${name}`;
+      return disk.open(path, disk.exists(path) ? "write" : "create"); // Recovery has told what a missing one means.
+    });
+    await disk.syncFolder(folder);
     for (const file of files) {
       if (file.size() >= options.fileBytes) continue;
       fill(file, file.size(), options.fileBytes);
@@ -188,11 +194,11 @@ export class Journal {
    */
   async prepare(): Promise<void> {
     const needed = padded(this.length);
-    if (this.#position + needed > this.#capacity) await this.#changeFiles();
-    if (this.#position + needed > this.#capacity) {
-      fill(this.#files[this.#current]!, this.#capacity, this.#position + needed);
-      this.#capacity = this.#position + needed;
-    }
+    if (this.#position + needed <= this.#capacity) return;
+    // Before anything else changes: a header that speaks of a batch which then finds no room would be wrong.
+    const next = this.#files[1 - this.#current]!;
+    fill(next, next.size(), this.#headerBytes + needed);
+    await this.#changeFiles();
   }
 
   /** Writes and syncs the batch. When this resolves it is durable. */
@@ -254,7 +260,8 @@ export class Journal {
     });
     this.#current = 1 - this.#current;
     this.#begin(redoFrom, ends);
-    // Not synced by itself: the first batch's sync is this one's as well, and until then the other file tells all.
+    // By itself, before the first batch: until the header is durable, the batches that it no longer needs are needed.
+    await this.#files[this.#current]!.sync();
   }
 
   /** Starts the current file anew: batches from `redoFrom` on may be missing in segments, which are synced up to `ends`. */
@@ -267,7 +274,7 @@ export class Journal {
     } catch (cause) {
       throw new Error(`The journal ${file.path} could not be written`, { cause });
     }
-    this.#position = header.length;
+    this.#position = this.#headerBytes = header.length;
     this.#capacity = file.size();
     this.#firstBatch = this.#nextBatch;
     this.#endsAtFirst = this.#buckets.ends();
@@ -275,6 +282,7 @@ export class Journal {
 }
 
 function fill(file: DiskFile, from: number, end: number): void {
+  if (from >= end) return;
   const zeros = new Uint8Array(Math.min(FILL_BYTES, end - from));
   for (let at = from; at < end; at += zeros.length) file.write(zeros.subarray(0, Math.min(zeros.length, end - at)), at);
 }

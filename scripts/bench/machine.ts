@@ -4,6 +4,8 @@
  * @module
  */
 
+import { readProc } from "../server_process.ts";
+
 export interface Machine {
   cpu: string;
   cores: number;
@@ -20,7 +22,7 @@ export interface Machine {
 const SYNCS = 300;
 
 export async function describeMachine(folder: string): Promise<Machine> {
-  const cpuinfo = Deno.readTextFileSync("/proc/cpuinfo");
+  const cpuinfo = readProc("/proc/cpuinfo");
   const syncs = measureSyncs(`${folder}/sync-probe`);
   return {
     cpu: /^model name\s*: (.*)$/m.exec(cpuinfo)?.[1] ?? Deno.build.arch,

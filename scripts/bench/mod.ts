@@ -27,6 +27,7 @@ const STREAMS = 10_000;
 const PAGE = 1000;
 const KEY = "c0ffee00-0000-4000-8005-400000000000";
 const STARTS = 5;
+const ROOT = new URL("../../", import.meta.url).pathname;
 
 /** Requests so that a turn takes some seconds. */
 const APPENDS = [
@@ -168,14 +169,12 @@ async function measureScans(
   const events = Math.max(2 * PAGE, Math.round(SCAN_EVENTS * scale));
   {
     using client = await Client.connect(esker.address);
-    const words = Array(PAGE).fill(["long", "Happened", "PAYLOAD", PAYLOAD]).flat();
-    const command = encodeCommand(["EMAPPEND", KEY, ...words]);
-    await pipelined(Array(Math.ceil(events / PAGE)).keys(), 4, async () => void await client.callEncoded(command));
+    const command = encodeCommand([...eappend("long"), "PARTITION_KEY", KEY]);
+    await pipelined(Array(events).keys(), PAGE, async () => void await client.callEncoded(command));
   }
-  const ids = Array(Math.ceil(events / PAGE) * PAGE).keys();
   {
     using client = await Client.connect(redis.address);
-    await pipelined(ids, PAGE, async (id) => {
+    await pipelined(Array(events).keys(), PAGE, async (id) => {
       await client.call("XADD", "long", `1-${id + 1}`, "name", "Happened", "payload", PAYLOAD);
     });
   }
@@ -338,7 +337,7 @@ if (import.meta.main) {
     }
     const report: Report = {
       machine,
-      server: command.join(" "),
+      server: command.join(" ").replace(Deno.execPath(), "deno").replaceAll(ROOT, ""),
       scale,
       compared,
       single: await measureStarts(command, folder, scale),

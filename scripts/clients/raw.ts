@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { type Address, Client, concat, encodeCommand, exact, Link } from "../resp_client.ts";
-import type { ServerProcess } from "../server_process.ts";
+import { readProc, type ServerProcess } from "../server_process.ts";
 import type { Check } from "./redis_cli.ts";
 
 const MIB = 1024 * 1024;
@@ -127,7 +127,7 @@ async function everybodyGone(address: Address): Promise<void> {
 }
 
 function cpuTicks(pid: number): number {
-  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
+  const fields = readProc(`/proc/${pid}/stat`).replace(/^.*\) /, "").split(" ");
   return Number(fields[11]) + Number(fields[12]);
 }
 

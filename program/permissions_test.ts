@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readOptions } from "./options.ts";
+import { readOptions } from "../options.ts";
 import { flagsOf, programPermissions, workerPermissions } from "./permissions.ts";
 
 function options(...args: string[]) {

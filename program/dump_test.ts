@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import type { EventRecord } from "./core/event.ts";
+import type { EventRecord } from "../core/event.ts";
 import { dumpLine } from "./dump.ts";
 
 const EVENT: EventRecord = {

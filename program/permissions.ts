@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Command, formatAddress, type Options } from "./options.ts";
+import { type Command, formatAddress, type Options } from "../options.ts";
 
 /** As `new Worker` takes them, and as `flagsOf` prints them. */
 export interface Permissions {

@@ -15,7 +15,7 @@ import {
   type LogLevel,
   type LogRecord,
 } from "npm:@logtape/logtape@2.4.2";
-import type { Log } from "./core/environment.ts";
+import type { Log } from "../core/environment.ts";
 
 export type Level = Parameters<Log>[0];
 

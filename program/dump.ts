@@ -10,7 +10,7 @@
  */
 import { Buffer } from "node:buffer";
 import { isUtf8 } from "node:buffer";
-import type { EventRecord } from "./core/event.ts";
+import type { EventRecord } from "../core/event.ts";
 
 /** The line, with its line feed. */
 export function dumpLine(event: EventRecord): string {
