@@ -435,7 +435,7 @@ function answerRetry(transaction: AdmittedTransaction, stored: StoredTransaction
   return resultOf(stored.partitionKey, stored.partition, compared);
 }
 
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // A name may begin with U+FEFF, and keeps it.
 
 function resultOf(partitionKey: Uint8Array, partition: number, events: StoredEvent[]): AppendResult {
   return {

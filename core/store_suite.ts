@@ -111,7 +111,9 @@ export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): v
     const payload = Uint8Array.from({ length: 512 }, (_, i) => i);
     const streamId = "\ufeff€ \r\n=FROM";
     const name = "\ufeffÜ\0\n";
-    await store.append({ events: [{ streamId, name, payload, metadata: payload.toReversed() }] });
+    const first = await store.append({ events: [{ streamId, name, payload, metadata: payload.toReversed() }] });
+    const repeated = [{ eventId: first.events[0]!.eventId, streamId, name, payload, metadata: payload.toReversed() }];
+    assert.deepEqual(await store.append({ events: repeated }), first);
     const [record] = await read(store.readStream(streamId));
     assert.equal(record!.streamId, streamId);
     assert.equal(record!.name, name);

@@ -18,6 +18,8 @@ export const PROGRAM_FLAGS = [
   "--allow-env=ESKER_*",
   // How full the disk is.
   "--allow-sys=statfs",
+  // In MiB. The collector's default of 16 keeps some 60 MiB more in memory and appends no faster.
+  "--v8-flags=--max-semi-space-size=8",
 ];
 
 /** The flags as one types them into a shell. */

@@ -114,13 +114,18 @@ export class ServerProcess implements AsyncDisposable {
   /** SIGTERM, and the exit code. */
   async stop(): Promise<number> {
     if (this.#status === null) this.process.kill("SIGTERM");
+    return await this.ended();
+  }
+
+  /** The exit code of a server that ends by itself. */
+  async ended(): Promise<number> {
     return await this.#ended(STOP_MS_MAX);
   }
 
   /** SIGKILL: the server has no time for anything. */
   async kill(): Promise<void> {
     if (this.#status === null) this.process.kill("SIGKILL");
-    await this.#ended(STOP_MS_MAX);
+    await this.ended();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -100,12 +100,14 @@ function journalFile(file: DiskFile | null, path: string, salt: Uint8Array): Jou
   return { path, bytes, header, read, batches: [...batchesIn(read, bytes, salt)] };
 }
 
+/** What it returns is good until the next call: 128 windows of their own would be 128 MiB for the collector. */
 function windowed(file: DiskFile): ReadJournal {
+  const buffer = new Uint8Array(READ_BYTES);
   let start = 0;
   let window = new Uint8Array(0);
   return (offset, bytes) => {
     if (offset < start || offset + bytes > start + window.length) {
-      const into = new Uint8Array(Math.max(bytes, READ_BYTES));
+      const into = bytes <= READ_BYTES ? buffer : new Uint8Array(bytes);
       window = into.subarray(0, file.read(into, offset));
       start = offset;
     }

@@ -113,6 +113,14 @@ export function rawChecks(server: ServerProcess): Check[] {
       using client = await Client.connect(address);
       assert.equal(await client.call("ESVER", "raw-crowd"), 499);
     }],
+    // The last one: there is no server after it.
+    ["SHUTDOWN ends the server", async () => {
+      using link = await Link.open(address, exact);
+      await link.write(concat([encodeCommand(["EAPPEND", "raw-last", "E"]), encodeCommand(["SHUTDOWN"])]));
+      assert.equal((await link.read(2))?.type, "array");
+      for (let reply; (reply = await link.read(2)) !== undefined;) assert.equal(reply.type, "simple");
+      assert.equal(await server.ended(), 0, server.output);
+    }],
   ];
 }
 
