@@ -109,6 +109,11 @@ export class Bucket {
     });
   }
 
+  /** Where the log ends that is synced and published: the batch in progress may still be taken back. */
+  get durableEnd(): LogEnd {
+    return { ...this.#publishedEnd, chain: this.#publishedEnd.chain.copy() };
+  }
+
   get events(): number {
     return this.segments.reduce((sum, { index }) => sum + index.events, 0);
   }

@@ -119,6 +119,7 @@ export class Database implements EventStore {
       const found = readMeta(disk, dir);
       const meta = found ?? await makeFolder(disk, dir, environment, options);
       requireSame(dir, meta, options);
+      await disk.syncFolder(dir); // A process that was killed may have left the meta file's name unsynced.
       const salt = saltOf(meta);
       const cache = new BlockCache(options.cacheBytes ?? CACHE_BYTES);
       const recovered = await recover(disk, dir, salt);
@@ -131,7 +132,7 @@ export class Database implements EventStore {
       const journal = await Journal.open(
         { disk, environment, folder: `${dir}/journal`, salt, fileBytes: options.journalBytes ?? JOURNAL_BYTES },
         {
-          ends: () => buckets.map((bucket) => bucket.log.mark()),
+          ends: () => buckets.map((bucket) => bucket.durableEnd),
           syncSegments: () => syncDirt(disk, buckets.map((bucket) => bucket.log.dirt())),
         },
         recovered,

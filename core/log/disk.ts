@@ -146,6 +146,7 @@ function attempt<T>(act: () => T): T {
     return act();
   } catch (error) {
     const code = (error as { code?: string }).code;
+    if (code === "ENOENT") throw new Deno.errors.NotFound((error as Error).message, { cause: error });
     if (code === "ENOSPC" || code === "EDQUOT") throw new NoSpace((error as Error).message, { cause: error });
     throw error;
   }
