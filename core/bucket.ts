@@ -85,7 +85,7 @@ export class Bucket {
     if (damage !== null) bucket.noteDamage(damage, true);
     const open = bucket.damage === null ? BucketLog.open : BucketLog.closed;
     bucket.log = open(disk, dir, number, segmentBytes, { ...end, chain: end.chain.copy() });
-    if (bucket.segments.length === 0) bucket.#addActive(end);
+    if (bucket.segments.length === 0) bucket.#addSegment(end.segment, end.logIndex);
     bucket.#publishedEnd = bucket.log.mark();
     bucket.#startMaintenance();
     return bucket;
@@ -257,7 +257,7 @@ export class Bucket {
   rolled(previous: LogEnd): void {
     const segment = this.segments[previous.segment]!;
     segment.identity = identityOf(this.number, segment.firstLogIndex, previous);
-    this.#addActive(this.log.end);
+    this.#addSegment(this.log.end.segment, this.log.end.logIndex);
   }
 
   /** Takes back what the batch in progress wrote: its log ends at `mark` again. */
@@ -362,16 +362,19 @@ export class Bucket {
     return { pool, cache, environment };
   }
 
-  #addActive(end: LogEnd): void {
+  /** A segment of which nothing is indexed yet. */
+  #addSegment(number: number, firstLogIndex: number): Segment {
     const { dir } = this.#context;
-    this.segments.push({
-      number: end.segment,
-      path: segmentPath(dir, this.number, end.segment),
-      firstLogIndex: end.logIndex,
+    const segment: Segment = {
+      number,
+      path: segmentPath(dir, this.number, number),
+      firstLogIndex,
       identity: null,
-      index: SegmentIndex.open(this.#indexContext, segmentFolder(dir, this.number, end.segment)),
+      index: SegmentIndex.open(this.#indexContext, segmentFolder(dir, this.number, number)),
       sealed: false,
-    });
+    };
+    this.segments.push(segment);
+    return segment;
   }
 
   async #openSegments(recovered: RecoveredBucket): Promise<void> {
@@ -395,17 +398,9 @@ export class Bucket {
 
   /** A segment that is not the last: its index files tell, if they are there and true. */
   #openRolled(number: number, before: LogEnd, recovered: RecoveredBucket): LogEnd {
-    const { dir, pool } = this.#context;
-    const path = segmentPath(dir, this.number, number);
-    const segment: Segment = {
-      number,
-      path,
-      firstLogIndex: before.logIndex,
-      identity: null,
-      index: SegmentIndex.open(this.#indexContext, folderOf(path)),
-      sealed: false,
-    };
-    this.segments.push(segment);
+    const { pool } = this.#context;
+    const segment = this.#addSegment(number, before.logIndex);
+    const { path } = segment;
     let header: SegmentHeader;
     let fileBytes: number;
     try {
@@ -470,18 +465,9 @@ export class Bucket {
 
   /** The segment at the end of the log: its pieces tell, and the frames after them are read. */
   #openActive(number: number, before: LogEnd, recovered: RecoveredBucket): void {
-    const { dir } = this.#context;
     const { end } = recovered;
-    const path = segmentPath(dir, this.number, number);
-    const segment: Segment = {
-      number,
-      path,
-      firstLogIndex: before.logIndex,
-      identity: null,
-      index: SegmentIndex.open(this.#indexContext, folderOf(path)),
-      sealed: false,
-    };
-    this.segments.push(segment);
+    const segment = this.#addSegment(number, before.logIndex);
+    const { path } = segment;
     try {
       const header = this.#header(number, path);
       this.#follows(path, header, before);
