@@ -40,13 +40,13 @@ interface Waiting {
 /** An append that the batch in progress accepted. */
 interface Accepted {
   waiting: Waiting;
+  partition: number;
   segment: number;
   offset: number;
-  logIndex: number;
   firstSequence: number;
   versions: number[];
-  /** Retries of it that came within the same batch, and their answers. */
-  retries: { waiting: Waiting; result: AppendResult }[];
+  /** Retries of it that came within the same batch, and their answers; null, as a rule. */
+  retries: { waiting: Waiting; result: AppendResult }[] | null;
 }
 
 /** What a bucket has in the batch in progress. */
@@ -96,6 +96,11 @@ export class AppendQueue {
       // Not at once: what else arrived in this turn belongs to the same batch.
       this.#running ??= Promise.resolve().then(() => this.#run()).catch((cause) => this.#fail(cause));
     });
+  }
+
+  /** Whether it ended with an error: what is durable then is for recovery to say. */
+  get failed(): boolean {
+    return this.#failure !== null;
   }
 
   /** Refuses new appends and waits for those in flight. */
@@ -214,8 +219,9 @@ export class AppendQueue {
     if (this.#isRetry(waiting, bucket)) return;
 
     const firstSequence = bucket.pendingSequence(partition);
-    const versions: number[] = [];
-    const prevs: number[] = [];
+    // As long as they will be: an array that is pushed to begins with 17 places, and all of these outlive the batch.
+    const versions = new Array<number>(events.length);
+    const prevs = new Array<number>(events.length);
     this.#own.clear();
     for (let i = 0; i < events.length; i++) {
       const event = events[i]!;
@@ -232,13 +238,13 @@ export class AppendQueue {
       const version = current === null ? 0 : current + 1;
       if (version > VERSION_MAX) throw new LimitExceeded("The stream", version, VERSION_MAX, "events");
       const sequence = firstSequence + i;
-      versions.push(version);
-      prevs.push(head === null ? 0 : sequence - head.sequence);
+      versions[i] = version;
+      prevs[i] = head === null ? 0 : sequence - head.sequence;
       if (events.length > 1) this.#own.set(event.streamKey, version, sequence);
     }
 
-    const { offset, segment, logIndex } = this.#encode(waiting, bucket, { firstSequence, versions, prevs }, roll);
-    const accepted: Accepted = { waiting, segment, offset, logIndex, firstSequence, versions, retries: [] };
+    const { segment, offset } = this.#encode(waiting, bucket, firstSequence, versions, prevs, roll);
+    const accepted: Accepted = { waiting, partition, segment, offset, firstSequence, versions, retries: null };
     batch.accepted.push(accepted);
     bucket.setPendingSequence(partition, firstSequence + events.length);
     for (let i = 0; i < events.length; i++) {
@@ -252,9 +258,11 @@ export class AppendQueue {
   #encode(
     { transaction, partition, frameBytesBound }: Waiting,
     { log }: Bucket,
-    given: { firstSequence: number; versions: number[]; prevs: number[] },
+    firstSequence: number,
+    versions: number[],
+    prevs: number[],
     roll: () => void,
-  ): { segment: number; offset: number; logIndex: number } {
+  ): { segment: number; offset: number } {
     const journal = this.#journal;
     for (;;) {
       journal.reserve(frameBytesBound);
@@ -264,14 +272,16 @@ export class AppendQueue {
         logIndex,
         term: TERM_ALONE,
         partition,
+        firstSequence,
         prevChain: log.end.chain,
-        ...given,
+        versions,
+        prevs,
       });
       const frameBytes = frame.end - start;
       if (log.fits(frameBytes)) {
         journal.length = frame.end;
         log.advance(frameBytes, TERM_ALONE, frame.crc);
-        return { segment, offset, logIndex };
+        return { segment, offset };
       }
       roll();
     }
@@ -288,7 +298,7 @@ export class AppendQueue {
       const pending = this.#givenIds.get(formatUuid(eventId));
       if (pending !== undefined) {
         const result = answerRetry(transaction, storedPending(pending), eventId);
-        pending.retries.push({ waiting, result });
+        (pending.retries ??= []).push({ waiting, result });
         return true;
       }
       const frame = bucket.findEvent(eventId);
@@ -311,16 +321,17 @@ export class AppendQueue {
         journal.abandon();
         return;
       }
-      await journal.commit(); // Only now may anyone be told that these events exist.
+      const alone = this.#inFlight.length === 1 && this.#waiting.length === 0;
+      await journal.commit(alone); // Only now may anyone be told that these events exist.
     }
     for (const { bucket, accepted, held } of batches) {
-      for (const one of accepted) bucket.publish(one.waiting.transaction, { ...one, partition: one.waiting.partition });
+      for (const one of accepted) bucket.publish(one.waiting.transaction, one);
       bucket.clearPending();
       bucket.afterBatch();
       this.appendedTransactions += accepted.length;
       for (const one of accepted) {
         one.waiting.resolve(resultOfAccepted(one));
-        for (const { waiting, result } of one.retries) waiting.resolve(result);
+        for (const { waiting, result } of one.retries ?? []) waiting.resolve(result);
       }
       for (const { waiting, error } of held) waiting.reject(error);
     }
@@ -331,7 +342,7 @@ export class AppendQueue {
     bucket.takeBack(logMark);
     for (const { waiting, retries } of accepted) {
       waiting.reject(diskFull(reason));
-      for (const retry of retries) retry.waiting.reject(diskFull(reason));
+      for (const retry of retries ?? []) retry.waiting.reject(diskFull(reason));
       for (const { eventId } of waiting.transaction.events) this.#givenIds.delete(formatUuid(eventId));
     }
     for (const { waiting } of held) again.push(waiting);

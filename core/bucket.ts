@@ -11,7 +11,7 @@
  * @module
  */
 import { endProcess, type Environment, type Log } from "./environment.ts";
-import { Damaged } from "./errors.ts";
+import { Damaged, StoreClosed } from "./errors.ts";
 import type { AdmittedTransaction, StreamIdentity } from "./event.ts";
 import type { BlockCache } from "./index/block_cache.ts";
 import { type Head, HeadTable } from "./index/heads.ts";
@@ -66,9 +66,12 @@ export class Bucket {
   readonly #lookups: FrameReader;
   #damage: Damaged | null = null;
   #unindexed: Damaged | null = null;
+  /** The newest segment of which events may be missing in the indexes, -1 for none. */
+  #unindexedSegment = -1;
   /** Where the log ends for readers. The log itself may be a batch ahead. */
   #publishedEnd!: LogEnd;
   #maintenance: Promise<void> | null = null;
+  #closed = false;
 
   private constructor(context: BucketContext, number: number) {
     this.#context = context;
@@ -82,7 +85,7 @@ export class Bucket {
     const { disk, dir, segmentBytes } = context;
     const { end, damage } = recovered;
     await bucket.#openSegments(recovered);
-    if (damage !== null) bucket.noteDamage(damage, true);
+    if (damage !== null) bucket.noteDamage(damage, Infinity);
     const open = bucket.damage === null ? BucketLog.open : BucketLog.closed;
     bucket.log = open(disk, dir, number, segmentBytes, { ...end, chain: end.chain.copy() });
     if (bucket.segments.length === 0) bucket.#addSegment(end.segment, end.logIndex);
@@ -96,9 +99,15 @@ export class Bucket {
     return this.#damage;
   }
 
-  /** Refuses appends from now on. `unindexed` when events may be missing in the indexes, so that nothing can be said not to exist. */
-  noteDamage(damage: Damaged, unindexed: boolean): void {
-    if (unindexed) this.#unindexed ??= damage;
+  /**
+   * Refuses appends from now on. `unindexed` when events up to this segment may be missing in the indexes, so that
+   * nothing can be said not to exist.
+   */
+  noteDamage(damage: Damaged, unindexed: number | null): void {
+    if (unindexed !== null) {
+      this.#unindexed ??= damage;
+      this.#unindexedSegment = Math.max(this.#unindexedSegment, unindexed);
+    }
     if (this.#damage !== null) return;
     this.#damage = damage;
     this.#context.log("error", "A bucket is damaged: it refuses appends from now on", {
@@ -145,6 +154,8 @@ export class Bucket {
     if (cached !== null) return cached;
     for (let i = this.segments.length - 1; i >= 0; i--) {
       const segment = this.segments[i]!;
+      // What is found from here on need not be the last: the stream would seem shorter than it is.
+      if (i <= this.#unindexedSegment) throw this.#unindexed!;
       // Mostly once: only when two streams share the 64 bits that the index keeps may the last version be another's.
       for (let end = Infinity;;) {
         const places = segment.index.streamPlaces(stream.streamKey, 0, end, 1, "backward");
@@ -158,7 +169,6 @@ export class Bucket {
         end = places[0]!.version;
       }
     }
-    if (this.#unindexed !== null) throw this.#unindexed;
     return null;
   }
 
@@ -185,7 +195,7 @@ export class Bucket {
     try {
       return reader.frame(segment.path, offset);
     } catch (error) {
-      if (error instanceof Damaged) this.noteDamage(error, false);
+      if (error instanceof Damaged) this.noteDamage(error, null);
       throw error;
     }
   }
@@ -193,6 +203,7 @@ export class Bucket {
   /** Does `look`; an index file that turns out damaged is made again from its segment, and `look` done again. */
   async lookUp<T>(look: () => T): Promise<T> {
     for (;;) {
+      if (this.#closed) throw new StoreClosed(); // The indexes let go of what they had: nothing would be found.
       try {
         return look();
       } catch (error) {
@@ -204,14 +215,23 @@ export class Bucket {
 
   /** Makes the index of a segment again. @throws {Damaged} the segment cannot be read whole */
   async rebuild(damaged: IndexDamaged): Promise<void> {
+    const segment = this.#segmentOf(damaged);
+    const { index } = segment;
     await this.#maintenance;
+    if (this.#closed) throw new StoreClosed();
+    if (segment.index !== index) return; // Somebody who met the same damage was faster.
     this.#makeAgain(damaged);
     await this.#startMaintenance();
   }
 
-  #makeAgain(damaged: IndexDamaged): void {
+  #segmentOf(damaged: IndexDamaged): Segment {
     const segment = this.segments.find(({ path }) => folderOf(path) === folderOf(damaged.file));
     if (segment === undefined) throw damaged;
+    return segment;
+  }
+
+  #makeAgain(damaged: IndexDamaged): void {
+    const segment = this.#segmentOf(damaged);
     this.#context.log("warn", "An index file is damaged: it is made again from its segment", {
       file: damaged.file,
       offset: damaged.offset,
@@ -224,7 +244,8 @@ export class Bucket {
     const end = segment.number < this.#publishedEnd.segment ? segment.identity!.endOffset : this.#publishedEnd.offset;
     const { damage } = this.#indexFrames(segment, startOf(header), end);
     if (damage === null) return;
-    this.noteDamage(damage, true);
+    segment.identity = null; // An index that lacks events must never be sealed as the whole.
+    this.noteDamage(damage, segment.number);
     throw damage;
   }
 
@@ -295,12 +316,14 @@ export class Bucket {
 
   /** Waits until few enough segments wait to be sealed, whose indexes are in memory. False: the disk is too full to seal. */
   async roomForSegments(): Promise<boolean> {
+    if (this.#damage !== null) return true; // It takes nothing, and says so itself.
     if (this.segments.at(-1 - UNSEALED_MAX)?.sealed === false) await this.#startMaintenance();
     return this.segments.at(-1 - UNSEALED_MAX)?.sealed !== false;
   }
 
   /** Waits for maintenance, leaves the index of the open part on disk, and closes. Nothing may be in flight. */
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#maintenance;
     const active = this.segments.at(-1)!;
     try {
@@ -343,14 +366,18 @@ export class Bucket {
         if (unsealed !== undefined) {
           await runSliced(unsealed.index.seal(unsealed.identity!), environment);
           unsealed.sealed = unsealed.index.sealed;
-        } else if (active.index.pieceDue) {
+        } else if (this.#damage === null && active.index.pieceDue) {
           await runSliced(active.index.writePiece(identityOf(this.number, active.firstLogIndex, end)), environment);
         } else {
           return;
         }
       } catch (error) {
         if (!(error instanceof IndexDamaged)) throw error;
-        this.#makeAgain(error);
+        try {
+          this.#makeAgain(error);
+        } catch (damage) {
+          if (!(damage instanceof Damaged)) throw damage; // Noted: the segment is left unsealed.
+        }
       }
     }
   }
@@ -409,7 +436,7 @@ export class Bucket {
       fileBytes = pool.size(path);
     } catch (error) {
       if (!(error instanceof Damaged)) throw error;
-      this.noteDamage(error, true);
+      this.noteDamage(error, number);
       return { ...before, segment: number + 1, offset: SEGMENT_HEADER_BYTES };
     }
     const mustRead = recovered.suspect && number >= recovered.base.segment;
@@ -426,7 +453,7 @@ export class Bucket {
       };
     }
     const { damage, ...end } = this.#indexFrames(segment, startOf(header), fileBytes);
-    if (damage !== null) this.noteDamage(damage, true);
+    if (damage !== null) this.noteDamage(damage, number);
     else segment.identity = identityOf(this.number, segment.firstLogIndex, end);
     return { ...end, segment: number + 1, offset: SEGMENT_HEADER_BYTES };
   }
@@ -447,7 +474,7 @@ export class Bucket {
           fileBytes,
           `the file ends here: it had ${identity.endOffset} bytes when it was sealed`,
         );
-        this.noteDamage(damage, true);
+        this.noteDamage(damage, segment.number);
       } else if (identity.endOffset < fileBytes) {
         throw new IndexDamaged(segment.path, 0, "the index covers less than the segment");
       }
@@ -465,12 +492,17 @@ export class Bucket {
 
   /** The segment at the end of the log: its pieces tell, and the frames after them are read. */
   #openActive(number: number, before: LogEnd, recovered: RecoveredBucket): void {
+    const { disk, pool } = this.#context;
     const { end } = recovered;
     const segment = this.#addSegment(number, before.logIndex);
     const { path } = segment;
     try {
       const header = this.#header(number, path);
       this.#follows(path, header, before);
+      const fileBytes = pool.size(path);
+      if (fileBytes < end.offset) {
+        throw new Damaged(path, fileBytes, `the file ends here: acknowledged frames reach to ${end.offset}`);
+      }
       let start = startOf(header);
       if (!recovered.suspect) {
         const { index, covered } = SegmentIndex.loadPieces(this.#indexContext, folderOf(path), this.number, number);
@@ -485,6 +517,8 @@ export class Bucket {
           };
         } else {
           index.close();
+          // They may know frames that were never acknowledged and cut: the log must not grow past them unnoticed.
+          SegmentIndex.removeLeftovers(disk, folderOf(path));
         }
       }
       const { damage, offset, logIndex, chain } = this.#indexFrames(segment, start, end.offset);
@@ -494,7 +528,7 @@ export class Bucket {
       }
     } catch (error) {
       if (!(error instanceof Damaged)) throw error;
-      this.noteDamage(error, true);
+      this.noteDamage(error, number);
     }
   }
 

@@ -28,7 +28,7 @@ import { Chain, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES } from "./log/format.ts"
 import { Journal } from "./log/journal.ts";
 import type { LogEnd } from "./log/journal_format.ts";
 import { recover } from "./log/recovery.ts";
-import { hexOf, type Meta, readMeta, saltOf, writeMeta } from "./meta.ts";
+import { hexOf, type Meta, metaPath, readMeta, saltOf, writeMeta } from "./meta.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
 import { type Range, scanPartition, scanStream } from "./scan.ts";
 import { type EventStore, type ReadOptions, Scan, type StoreStatus, type StreamOptions } from "./store.ts";
@@ -232,7 +232,7 @@ export class Database implements EventStore {
   async #close(): Promise<void> {
     await this.#queue.close();
     for (const bucket of this.#buckets) await bucket.close();
-    await this.#journal.close();
+    await this.#journal.close(this.#queue.failed);
     this.#pool.close();
     this.#lock.release();
   }
@@ -273,11 +273,22 @@ export class Database implements EventStore {
  * folder above the first that is new: a program that narrows its permissions does this before.
  */
 export async function makeDataFolder(disk: Disk, dir: string): Promise<void> {
-  if (disk.exists(dir)) return;
+  if (disk.exists(metaPath(dir))) return;
+  const isNew = !disk.exists(dir);
   const made: string[] = [];
-  for (let path = dir; path !== "" && path !== "." && !disk.exists(path); path = parentOf(path)) made.push(path);
+  // One that is there and has no meta file may have been made by a process that was killed before it synced any name.
+  for (let path = dir; path !== "" && path !== "." && path !== "/"; path = parentOf(path)) {
+    if (isNew && disk.exists(path)) break;
+    made.push(path);
+  }
   disk.makeFolder(dir);
-  for (const path of made) await disk.syncFolder(parentOf(path));
+  try {
+    for (const path of made) await disk.syncFolder(parentOf(path));
+  } catch (error) {
+    const { name, code } = error as { name?: string; code?: string };
+    const isForbidden = name === "NotCapable" || name === "PermissionDenied" || code === "EACCES";
+    if (isNew || !isForbidden) throw error; // Else the folders above are not ours to read, and hardly ours by making.
+  }
 }
 
 function parentOf(path: string): string {

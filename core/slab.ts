@@ -29,6 +29,7 @@ export class Slab {
   }
 
   copy(bytes: Uint8Array): Uint8Array {
+    if (bytes.length > PIECE_BYTES_MAX) return bytes.slice(); // Without zeroing it first.
     const copy = this.take(bytes.length);
     copy.set(bytes);
     return copy;

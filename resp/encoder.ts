@@ -144,6 +144,13 @@ export class Encoder {
     this.#length = at + length;
   }
 
+  /** ASCII over bytes that were just written, from `back` bytes before the end. */
+  over(back: number, text: string): void {
+    const bytes = this.#bytes;
+    const at = this.#length - back;
+    for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
+  }
+
   /** Digits as they stand, inside something that was begun with `raw`. */
   digits(value: number): void {
     this.#reserve(24);

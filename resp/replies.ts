@@ -21,14 +21,22 @@ import type { AppendResult, EventRecord } from "../core/event.ts";
 import type { Encoder } from "./encoder.ts";
 import { ReplyError } from "./value.ts";
 
-const APPENDED = head("%6\r\n", "*12\r\n", "+event_id\r\n+");
+// What is of one length in every reply is one piece with blanks for the UUIDs, which are then written over them: of a
+// record, 1 copy instead of 7.
+const BLANK = " ".repeat(36);
+const IDS = `+event_id\r\n+${BLANK}\r\n+partition_key\r\n+${BLANK}\r\n+partition_id\r\n:`;
+/** How far before the end of it a UUID begins. */
+const EVENT_ID_BACK = IDS.length - IDS.indexOf(BLANK);
+const PARTITION_KEY_BACK = IDS.length - IDS.lastIndexOf(BLANK);
+const TRANSACTION_ID = bytes(`\r\n+transaction_id\r\n+${BLANK}\r\n+partition_sequence\r\n:`);
+const TRANSACTION_ID_BACK = TRANSACTION_ID.length - "\r\n+transaction_id\r\n+".length;
+
+const APPENDED = head("%6\r\n", "*12\r\n", IDS);
+const RECORD = head("%11\r\n", "*22\r\n", IDS);
 const TRANSACTION = head("%5\r\n", "*10\r\n", "+partition_key\r\n+");
 const TRANSACTION_EVENT = head("%4\r\n", "*8\r\n", "+event_id\r\n+");
-const RECORD = head("%11\r\n", "*22\r\n", "+event_id\r\n+");
 const SCAN = head("%2\r\n", "*4\r\n", "+has_more\r\n");
-const PARTITION_KEY = bytes("\r\n+partition_key\r\n+");
 const PARTITION_ID = bytes("\r\n+partition_id\r\n:");
-const TRANSACTION_ID = bytes("\r\n+transaction_id\r\n+");
 const PARTITION_SEQUENCE = bytes("\r\n+partition_sequence\r\n:");
 const FIRST_SEQUENCE = bytes("\r\n+first_partition_sequence\r\n:");
 const LAST_SEQUENCE = bytes("\r\n+last_partition_sequence\r\n:");
@@ -47,10 +55,8 @@ const CRLF = bytes("\r\n");
 export function writeAppended(reply: Encoder, result: AppendResult): void {
   const event = result.events[0]!;
   reply.raw(APPENDED[reply.protocol]);
-  reply.ascii(event.eventId);
-  reply.raw(PARTITION_KEY);
-  reply.ascii(result.partitionKey);
-  reply.raw(PARTITION_ID);
+  reply.over(EVENT_ID_BACK, event.eventId);
+  reply.over(PARTITION_KEY_BACK, result.partitionKey);
   reply.digits(result.partition);
   reply.raw(PARTITION_SEQUENCE);
   reply.digits(event.sequence);
@@ -89,14 +95,11 @@ export function writeTransaction(reply: Encoder, result: AppendResult): void {
 /** A stored event: the reply of EGET, and an item of a scan. */
 export function writeRecord(reply: Encoder, record: EventRecord): void {
   reply.raw(RECORD[reply.protocol]);
-  reply.ascii(record.eventId);
-  reply.raw(PARTITION_KEY);
-  reply.ascii(record.partitionKey);
-  reply.raw(PARTITION_ID);
+  reply.over(EVENT_ID_BACK, record.eventId);
+  reply.over(PARTITION_KEY_BACK, record.partitionKey);
   reply.digits(record.partition);
   reply.raw(TRANSACTION_ID);
-  reply.ascii(record.transactionId);
-  reply.raw(PARTITION_SEQUENCE);
+  reply.over(TRANSACTION_ID_BACK, record.transactionId);
   reply.digits(record.sequence);
   reply.raw(STREAM_VERSION);
   reply.digits(record.version);

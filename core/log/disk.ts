@@ -29,6 +29,8 @@ export interface DiskFile {
   truncate(bytes: number): void;
   /** Makes durable what was written through any handle of this file. */
   sync(): Promise<void>;
+  /** The same, and keeps the thread until it is done: for a sync that is short, when nobody else is to be served. */
+  syncHere(): void;
   close(): void;
 }
 
@@ -58,7 +60,8 @@ export interface Disk {
 /** The files of this machine. */
 export const systemDisk: Disk = {
   open(path, mode) {
-    const flags = mode === "read" ? "r" : mode === "write" ? "r+" : "w+";
+    if (mode === "read") return new SystemReader(path, Deno.openSync(path));
+    const flags = mode === "write" ? "r+" : "w+";
     return new SystemFile(path, attempt(() => fs.openSync(path, flags, 0o640)));
   },
   exists: (path) => fs.existsSync(path),
@@ -136,8 +139,63 @@ class SystemFile implements DiskFile {
     );
   }
 
+  syncHere(): void {
+    fs.fdatasyncSync(this.#descriptor);
+  }
+
   close(): void {
     fs.closeSync(this.#descriptor);
+  }
+}
+
+/**
+ * A file that is only read. Through Deno's own interface, because `node:fs` asks the system where the file stands before
+ * each read at an offset and puts it back after it: 2.7 µs a read of 4 KiB against 1.5.
+ */
+class SystemReader implements DiskFile {
+  readonly #file: Deno.FsFile;
+
+  constructor(readonly path: string, file: Deno.FsFile) {
+    this.#file = file;
+  }
+
+  size(): number {
+    return this.#file.statSync().size;
+  }
+
+  read(into: Uint8Array, offset: number): number {
+    this.#file.seekSync(offset, Deno.SeekMode.Start);
+    let done = this.#file.readSync(into) ?? 0;
+    while (done < into.length) {
+      const count = this.#file.readSync(into.subarray(done)) ?? 0;
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  write(): never {
+    throw this.#notWritable();
+  }
+
+  truncate(): never {
+    throw this.#notWritable();
+  }
+
+  sync(): Promise<never> {
+    return Promise.reject(this.#notWritable());
+  }
+
+  syncHere(): never {
+    throw this.#notWritable();
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+
+  #notWritable(): Error {
+    return new Error(`${this.path} was opened for reading only`);
   }
 }
 

@@ -29,6 +29,8 @@
  */
 import { crc32 } from "node:zlib";
 import type { AdmittedTransaction, EventRecord } from "../event.ts";
+import { shortLived } from "../slab.ts";
+import { textOf } from "../text.ts";
 import { equalUuids, formatUuid, PARTITION_KEY_NAMESPACE, transactionIdOf, uuidV5 } from "../uuid.ts";
 
 /** Of every file below the data folder. A folder of another version is refused. */
@@ -199,8 +201,6 @@ export function frameBytesAt(view: DataView, at: number): number {
   return length === 0 ? 0 : FRAME_PREFIX_BYTES + length;
 }
 
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
 /** One verified frame: its facts, and a cursor over its events. */
 export class Frame {
   readonly crc: number;
@@ -342,9 +342,14 @@ export class Frame {
   partitionKeyBytes(): Uint8Array {
     if (this.partitionKey !== null) return this.partitionKey;
     if (this.#defaultKey === undefined) {
-      const first = new Frame(this.bytes, this.#view, this.start, this.end);
-      first.next();
-      this.#defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, first.streamIdBytes);
+      if (this.#next > 1) {
+        this.#defaultKey = new Frame(this.bytes, this.#view, this.start, this.end).partitionKeyBytes();
+      } else {
+        const unread = this.#next === 0;
+        if (unread) this.next();
+        this.#defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, this.bytes, this.streamIdAt, this.streamIdEnd);
+        if (unread) this.rewind();
+      }
     }
     return this.#defaultKey;
   }
@@ -353,12 +358,12 @@ export class Frame {
   /** The 16 bytes by which the engine knows the stream of the event under the cursor: as `identify` in event.ts makes them. */
   streamKey(): Uint8Array {
     if (this.partitionKey === null && this.#next === 1) return this.partitionKeyBytes();
-    const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, this.streamIdBytes);
+    const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, this.bytes, this.streamIdAt, this.streamIdEnd);
     const key = this.partitionKeyBytes();
     return equalUuids(defaultKey, key) ? defaultKey : uuidV5(key, this.streamIdBytes);
   }
 
-  /** The event under the cursor. Its metadata and payload are views of the frame's bytes. */
+  /** The event under the cursor. It holds nothing of the frame's bytes. */
   record(): EventRecord {
     this.#partitionKeyText ??= formatUuid(this.partitionKeyBytes());
     this.#transactionIdText ??= formatUuid(
@@ -370,12 +375,12 @@ export class Frame {
       partition: this.partition,
       transactionId: this.#transactionIdText,
       sequence: this.sequence,
-      streamId: decoder.decode(this.streamIdBytes),
+      streamId: textOf(this.bytes, this.streamIdAt, this.streamIdEnd),
       version: this.version,
-      name: decoder.decode(this.nameBytes),
+      name: textOf(this.bytes, this.#nameAt, this.#nameEnd),
       timestamp: this.timestamp,
-      metadata: this.metadata,
-      payload: this.payload,
+      metadata: copyOf(this.bytes, this.#metadataAt, this.#payloadAt),
+      payload: copyOf(this.bytes, this.#payloadAt, this.#at),
     };
   }
 
@@ -393,6 +398,12 @@ export class Frame {
     if (!Number.isSafeInteger(value)) throw new RangeError(`a number in a frame is not a safe integer: ${value}`);
     return value;
   }
+}
+
+const EMPTY = new Uint8Array(0);
+
+function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
+  return from === to ? EMPTY : shortLived.copy(bytes.subarray(from, to));
 }
 
 function putVarint(into: Uint8Array, at: number, value: number): number {

@@ -34,6 +34,9 @@ const BUFFER_BYTES = 1024 * 1024;
 /** Zeros are written at most so many at a time when a file is made. */
 const FILL_BYTES = 1024 * 1024;
 
+/** A sync that took less may be waited for on the spot. */
+const SYNC_HERE_MS_MAX = 0.5;
+
 export const JOURNAL_FILES = ["a", "b"] as const;
 
 export interface JournalOptions {
@@ -69,6 +72,7 @@ export class Journal {
   /** That the segments written during the other file's turn are synced. */
   #otherSynced: Promise<void> = Promise.resolve();
   #failure: Error | null = null;
+  #lastSyncMs = Infinity;
 
   // The batch being put together.
   bytes = new Uint8Array(BUFFER_BYTES);
@@ -197,12 +201,19 @@ export class Journal {
     if (this.#position + needed <= this.#capacity) return;
     // Before anything else changes: a header that speaks of a batch which then finds no room would be wrong.
     const next = this.#files[1 - this.#current]!;
-    fill(next, next.size(), this.#headerBytes + needed);
+    if (next.size() < this.#headerBytes + needed) {
+      fill(next, next.size(), this.#headerBytes + needed);
+      await next.sync(); // Before a header says that it is so long.
+    }
     await this.#changeFiles();
   }
 
-  /** Writes and syncs the batch. When this resolves it is durable. */
-  async commit(): Promise<void> {
+  /**
+   * Writes and syncs the batch. When this resolves it is durable. `alone` says that nobody else is waiting to be served:
+   * then a disk that was quick the last time is waited for here, which spares the way to another thread and back (a
+   * single client gets 10 to 50 % more answers).
+   */
+  async commit(alone: boolean): Promise<void> {
     const paddedLength = padded(this.length);
     this.bytes.fill(0, this.length, paddedLength);
     finishBatch(this.bytes, this.view, this.length, {
@@ -213,7 +224,10 @@ export class Journal {
     const file = this.#files[this.#current]!;
     try {
       file.write(this.bytes.subarray(0, paddedLength), this.#position);
-      await file.sync();
+      const began = this.#options.environment.monotonic();
+      if (alone && this.#lastSyncMs < SYNC_HERE_MS_MAX) file.syncHere();
+      else await file.sync();
+      this.#lastSyncMs = this.#options.environment.monotonic() - began;
     } catch (cause) {
       throw new Error(`The journal ${file.path} could not be written and synced`, { cause });
     }
@@ -233,11 +247,16 @@ export class Journal {
     this.#recordCount = 0;
   }
 
-  /** Leaves nothing to redo, so that the next start is quick, and closes. */
-  async close(): Promise<void> {
+  /**
+   * Leaves nothing to redo, so that the next start is quick, and closes. When a write or a sync has `failed`, here or in
+   * the writer above, all is left as it is: what to believe is for recovery to say.
+   */
+  async close(failed: boolean): Promise<void> {
     await this.#otherSynced;
-    await this.#buckets.syncSegments();
-    await this.#beginSynced();
+    if (!failed && this.#failure === null) {
+      await this.#buckets.syncSegments();
+      await this.#beginSynced();
+    }
     for (const file of this.#files) file.close();
   }
 

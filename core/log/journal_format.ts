@@ -121,6 +121,9 @@ export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): Journa
     return "the journal header fails its checksum";
   }
   if (salt.some((byte, i) => bytes[24 + i] !== byte)) return "the journal is of another data folder";
+  if (length !== FILE_HEADER_BYTES + view.getUint32(20, true) * END_BYTES) {
+    return "the journal header has another layout";
+  }
   const ends: LogEnd[] = [];
   for (let at = FILE_HEADER_BYTES; at < length; at += END_BYTES) {
     ends.push({
@@ -132,7 +135,10 @@ export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): Journa
     });
   }
   const fileBytes = [getUint53(view, 48), getUint53(view, 56)];
-  return { firstBatch: getUint53(view, 32), redoFrom: getUint53(view, 40), fileBytes, ends };
+  const firstBatch = getUint53(view, 32);
+  const redoFrom = getUint53(view, 40);
+  if (!(redoFrom >= 1 && firstBatch >= redoFrom)) return "the journal header has another layout";
+  return { firstBatch, redoFrom, fileBytes, ends };
 }
 
 /** Puts the header of a batch before its records, which `bytes` hold from BATCH_HEADER_BYTES to `length`. */

@@ -271,16 +271,24 @@ export class MemoryDisk implements Disk {
       await this.hooks.sync?.(path);
       await this.#someTurns();
       this.#assertPower();
-      if (fails) {
-        // The system marks the pages clean although the disk did not take them: no later sync writes them again.
-        this.#change(() => file.lose(last, this.#chance));
-        throw systemError("EIO", `fdatasync '${path}'`);
-      }
-      this.#change(() => file.sync(last), () => {
-        if (this.#chance.oneIn(2)) file.sync(last);
-      });
+      this.#endSync(path, file, last, fails);
+    },
+    syncHere: (path, file) => {
+      this.#assertPower();
+      this.#endSync(path, file, file.pending.at(-1), ++this.#syncs === this.#failedSync);
     },
   };
+
+  #endSync(path: string, file: File, last: FileChange | undefined, fails: boolean): void {
+    if (fails) {
+      // The system marks the pages clean although the disk did not take them: no later sync writes them again.
+      this.#change(() => file.lose(last, this.#chance));
+      throw systemError("EIO", `fdatasync '${path}'`);
+    }
+    this.#change(() => file.sync(last), () => {
+      if (this.#chance.oneIn(2)) file.sync(last);
+    });
+  }
 
   #truncate(file: File, size: number): void {
     this.#change(() => file.truncate(size));
@@ -332,6 +340,7 @@ interface FileActions {
   write(path: string, file: File, bytes: Uint8Array, offset: number): void;
   truncate(path: string, file: File, size: number): void;
   sync(path: string, file: File): Promise<void>;
+  syncHere(path: string, file: File): void;
 }
 
 class MemoryFile implements DiskFile {
@@ -369,6 +378,11 @@ class MemoryFile implements DiskFile {
   async sync(): Promise<void> {
     this.#assertOpen(false);
     await this.#disk.sync(this.path, this.#file);
+  }
+
+  syncHere(): void {
+    this.#assertOpen(false);
+    this.#disk.syncHere(this.path, this.#file);
   }
 
   close(): void {

@@ -29,7 +29,8 @@ export class OverlayDisk implements Disk {
 
   open(path: string, mode: OpenMode): DiskFile {
     let file = this.#files.get(path);
-    if (file === undefined && mode === "read" && !this.#isRemoved(path)) return this.below.open(path, "read");
+    if (file === undefined && mode !== "create" && this.#isRemoved(path)) throw new Deno.errors.NotFound(path);
+    if (file === undefined && mode === "read") return this.below.open(path, "read");
     if (mode === "create") {
       file = { base: null, baseSize: 0, size: 0, pages: new Map() };
       this.#files.set(path, file);
@@ -151,6 +152,8 @@ class OverlayFile implements DiskFile {
   }
 
   async sync(): Promise<void> {}
+
+  syncHere(): void {}
 
   close(): void {}
 }

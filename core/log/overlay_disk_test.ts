@@ -58,6 +58,7 @@ Deno.test("what is made, renamed and removed is seen above and not below", () =>
   assert.deepEqual(overlay.list("/d/new"), ["x"]);
   overlay.remove("/d/e");
   assert(!overlay.exists("/d/e/old"));
+  assert.throws(() => overlay.open("/d/e/old", "read"), Deno.errors.NotFound);
   assert.deepEqual(overlay.list("/d"), ["new"]);
   assert.deepEqual(below.list("/d"), ["e"]);
   assert(below.exists("/d/e/old"));

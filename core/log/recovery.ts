@@ -36,6 +36,8 @@ import { segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
 
 /** How much of a journal file is read at a time. */
 const READ_BYTES = 1024 * 1024;
+/** More than the header of a journal with 65,535 buckets has. */
+const HEADER_BYTES_MAX = 3 * 1024 * 1024;
 
 export interface Recovered {
   lastBatch: number;
@@ -96,7 +98,7 @@ function journalFile(file: DiskFile | null, path: string, salt: Uint8Array): Jou
   const bytes = file.size();
   // The header says itself how long it is, at most as long as the file.
   let header = decodeJournalHeader(read(0, BLOCK_BYTES), salt);
-  if (typeof header === "string") header = decodeJournalHeader(read(0, Math.min(bytes, READ_BYTES * 2)), salt);
+  if (typeof header === "string") header = decodeJournalHeader(read(0, Math.min(bytes, HEADER_BYTES_MAX)), salt);
   return { path, bytes, header, read, batches: [...batchesIn(read, bytes, salt)] };
 }
 
@@ -146,16 +148,19 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
   const writer = new SegmentWriter(disk, dir);
   let lost: Damaged | null = null;
   let after: { file: number; offset: number } = { file: newest, offset: BLOCK_BYTES };
-  for (let number = header.redoFrom; number <= lastBatch; number++) {
-    const batch = batches.get(number);
-    if (batch === undefined) {
-      lost ??= new Damaged(files[after.file]!.path, after.offset, `journal batch ${number} of ${lastBatch} is missing`);
+  let next = header.redoFrom;
+  // Those that are there, not all that should be: a header that makes no sense may promise billions.
+  for (const number of [...[...batches.keys()].sort((a, b) => a - b), lastBatch + 1]) {
+    if (number !== next) {
+      lost ??= new Damaged(files[after.file]!.path, after.offset, `journal batch ${next} of ${lastBatch} is missing`);
       for (const bucket of buckets) {
         bucket.damage = lost;
         bucket.suspect = true;
       }
-      continue;
     }
+    next = number + 1;
+    const batch = batches.get(number);
+    if (batch === undefined) break;
     after = { file: batch.file, offset: batch.place.offset + batch.place.paddedBytes };
     for (const record of recordsOf(files[batch.file]!.read, batch.place)) {
       const bucket = buckets[record.bucket];
@@ -212,10 +217,17 @@ function newestHeader(files: JournalFile[]): number {
   for (const [i, { header }] of files.entries()) {
     if (typeof header === "string") continue;
     const best = newest === -1 ? null : files[newest]!.header as JournalHeader;
-    if (best === null || header.redoFrom > best.redoFrom || header.firstBatch > best.firstBatch) newest = i;
+    // Without a batch in between, the one that knows of a loss is the newer one: it is never forgotten.
+    const later = best === null ||
+      (header.redoFrom - best.redoFrom || header.firstBatch - best.firstBatch || lostEnds(header) - lostEnds(best)) > 0;
+    if (later) newest = i;
   }
   if (newest === -1) throw new Damaged(files[0]!.path, 0, files[0]!.header as string);
   return newest;
+}
+
+function lostEnds({ ends }: JournalHeader): number {
+  return ends.filter(({ lost }) => lost).length;
 }
 
 /** Writes to segments during recovery, and remembers what to sync. */

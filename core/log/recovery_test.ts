@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { type Database, type DatabaseOptions, openDatabase } from "../database.ts";
+import { amongTheDead } from "../database_fuzz.ts";
+import { readMeta, saltOf } from "../meta.ts";
+import { SeededEnvironment } from "../seeded_environment.ts";
+import { Chain } from "./format.ts";
+import { encodeJournalHeader, type JournalHeader } from "./journal_format.ts";
+import { MemoryDisk } from "./memory_disk.ts";
+
+const DIR = "/data";
+const SIZES = { partitionCount: 2, bucketCount: 2, segmentBytes: 8 * 1024, journalBytes: 32 * 1024 };
+
+function open(disk: MemoryDisk, options: Partial<DatabaseOptions> = {}): Promise<Database> {
+  return openDatabase({ dir: DIR, disk, environment: new SeededEnvironment(1), ...SIZES, ...options });
+}
+
+/** Waits for `promise`, but not for one of a store whose disk is gone. */
+async function untilGone(promise: Promise<unknown>): Promise<void> {
+  let over = false;
+  promise.then(() => over = true, () => over = true);
+  for (let turns = 0; turns < 2000 && !over; turns++) await null;
+}
+
+for (const name of ["a", "b"]) {
+  Deno.test(`recovery: that journal file ${name} was cut is not forgotten, though nothing is appended after it`, async () => {
+    let disk = new MemoryDisk();
+    const store = await open(disk);
+    await store.append({ events: [{ streamId: "s", name: "E" }] });
+    await store.close();
+    disk.cut(`${DIR}/journal/${name}`, 4096);
+    for (let time = 0; time < 4; time++) {
+      const again = await open(disk);
+      assert.equal(again.status().damage.length, 2, `start ${time}`);
+      if (time % 2 === 1) await again.close();
+      disk = disk.afterKill();
+    }
+  });
+}
+
+Deno.test("recovery: a header of another layout is refused at once, whatever numbers it seems to have", async () => {
+  const ends = [0, 1].map((bucket) => ({
+    segment: 0,
+    offset: 48,
+    logIndex: 0,
+    chain: Chain.ofBucket(bucket),
+    lost: false,
+  }));
+  const header: JournalHeader = { firstBatch: 2, redoFrom: 1, fileBytes: [32 * 1024, 32 * 1024], ends };
+  for (const other of [{ firstBatch: 2 ** 52 }, { firstBatch: NaN }, { redoFrom: 0 }, { firstBatch: 2, redoFrom: 3 }]) {
+    const disk = new MemoryDisk();
+    const store = await open(disk);
+    await store.append({ events: [{ streamId: "s", name: "E" }] });
+    const killed = disk.afterKill();
+    const bytes = encodeJournalHeader({ ...header, ...other }, saltOf(readMeta(killed, DIR)!));
+    for (const name of ["a", "b"]) killed.open(`${DIR}/journal/${name}`, "write").write(bytes, 0);
+    const told = await open(killed).then((store) => store.status().damage[0]?.reason, (error: Error) => error.name);
+    assert.match(String(told), /missing|Damaged/, JSON.stringify(other));
+  }
+});
+
+Deno.test("recovery: a close after a sync failed leaves all that was acknowledged", () =>
+  amongTheDead(async () => {
+    let failures = 0;
+    for (let n = 1; n < 60; n++) {
+      const disk = new MemoryDisk({ seed: n });
+      const environment = new SeededEnvironment(n);
+      const store = await open(disk, { environment });
+      const acknowledged: string[] = [];
+      disk.failSync(n);
+      for (let i = 0; i < 80 && environment.fatalReasons.length === 0; i++) {
+        await store.append({ events: [{ streamId: `s${i}`, name: "E", payload: "x".repeat(50) }] })
+          .then(({ events }) => acknowledged.push(events[0]!.eventId), () => {});
+      }
+      if (environment.fatalReasons.length === 0) continue;
+      failures++;
+      await store.close().catch(() => {});
+      const again = await open(disk.afterPowerCut(n));
+      for (const id of acknowledged) assert.equal((await again.event(id))?.eventId, id, `sync ${n}`);
+      await again.close();
+    }
+    assert.ok(failures > 20, `${failures} failures`);
+  }));
+
+Deno.test("recovery: a process killed while it made the folder takes nothing with it in a later power cut", () =>
+  amongTheDead(async () => {
+    for (let n = 1;; n++) {
+      const first = new MemoryDisk();
+      first.powerCutAt(n);
+      await untilGone(open(first));
+      if (!first.isGone) return assert.ok(n > 10, `only ${n} effects`);
+      for (let seed = 0; seed < 6; seed++) {
+        const disk = first.afterKill();
+        const store = await open(disk);
+        const { events } = await store.append({ events: [{ streamId: "s", name: "E" }] });
+        const again = await open(disk.afterPowerCut(seed));
+        assert.notEqual(await again.event(events[0]!.eventId), null, `effect ${n}, seed ${seed}`);
+      }
+    }
+  }));
+
+Deno.test("recovery: a power cut while the journal is lengthened for a large batch is no damage", () =>
+  amongTheDead(async () => {
+    for (let n = 1; n <= 6; n++) {
+      const disk = new MemoryDisk({ seed: n });
+      const store = await open(disk, { segmentBytes: 200_000 });
+      await store.append({ events: [{ streamId: "s", name: "E" }] });
+      disk.powerCutAt(disk.effects + n);
+      await untilGone(store.append({ events: [{ streamId: "s", name: "E", payload: new Uint8Array(100_000) }] }));
+      for (let seed = 0; seed < 60; seed++) {
+        const again = await open(disk.clone().afterPowerCut(seed), { segmentBytes: 200_000 });
+        assert.deepEqual(again.status().damage, [], `effect ${n}, seed ${seed}`);
+        assert.notEqual(await again.streamVersion("s"), null);
+      }
+    }
+  }));
