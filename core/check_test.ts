@@ -106,3 +106,20 @@ Deno.test("openDatabase() refuses settings other than the folder's, and tells bo
   assert.equal(without.partitionCount, SIZES.partitionCount);
   await without.close();
 });
+
+Deno.test("openDatabase() that fails leaves the folder to the next one: closed, unlocked, and nothing going on in it", async () => {
+  const { disk, store } = await filled();
+  await store.close();
+  for (const path of disk.files(DIR)) if (path.endsWith("idx")) disk.remove(path); // So that there is maintenance to do.
+  disk.hooks.write = (path) => {
+    if (path.includes("/journal/")) throw new Error("EIO");
+  };
+  await assert.rejects(open(disk), /EIO|journal/);
+  const effects = disk.effects;
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.equal(disk.effects, effects);
+  disk.hooks = {};
+  const again = await open(disk);
+  assert.equal(again.status().events, 900);
+  await again.close();
+});

@@ -115,6 +115,7 @@ export class Database implements EventStore {
     const lock = await disk.lock(`${dir}/lock`);
     if (lock === null) throw new FolderInUse(dir);
     const pool = new FilePool(disk);
+    const buckets: Bucket[] = [];
     try {
       const found = readMeta(disk, dir);
       const meta = found ?? await makeFolder(disk, dir, environment, options);
@@ -125,7 +126,6 @@ export class Database implements EventStore {
       const recovered = await recover(disk, dir, salt);
       if (recovered.redoneBytes > 0) log("info", "The journal was redone", { bytes: recovered.redoneBytes });
       const context = { disk, dir, environment, log, pool, cache, segmentBytes: meta.segmentBytes };
-      const buckets: Bucket[] = [];
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
       }
@@ -139,6 +139,8 @@ export class Database implements EventStore {
       );
       return new Database({ meta, created: found === null, environment, lock, pool, cache, buckets, journal });
     } catch (error) {
+      // Their maintenance goes on in the folder: not after the lock is given back. This error is the one to tell.
+      await Promise.allSettled(buckets.map((bucket) => bucket.close()));
       pool.close();
       lock.release();
       throw error;
