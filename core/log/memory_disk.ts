@@ -275,6 +275,9 @@ export class MemoryDisk implements Disk {
     },
     syncHere: (path, file) => {
       this.#assertPower();
+      if (this.hooks.sync?.(path) instanceof Promise) {
+        throw new Error(`A sync on the spot cannot wait for a hook: ${path}`);
+      }
       this.#endSync(path, file, file.pending.at(-1), ++this.#syncs === this.#failedSync);
     },
   };

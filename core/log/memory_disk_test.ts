@@ -322,3 +322,25 @@ function textOf(bytes: Uint8Array): string {
 function filled(length: number, byte: number): Uint8Array {
   return new Uint8Array(length).fill(byte);
 }
+
+Deno.test("a sync on the spot makes durable, asks the hook and fails like any other", async () => {
+  const disk = new MemoryDisk();
+  disk.makeFolder("/d");
+  const file = disk.open("/d/f", "create");
+  await disk.syncFolder("/");
+  await disk.syncFolder("/d");
+  file.write(new Uint8Array([1, 2, 3]), 0);
+  file.syncHere();
+  for (let seed = 1; seed <= 20; seed++) {
+    assert.deepEqual(disk.clone().afterPowerCut(seed).contentOf("/d/f"), new Uint8Array([1, 2, 3]));
+  }
+  disk.hooks.sync = () => {
+    throw new Error("EIO");
+  };
+  assert.throws(() => file.syncHere(), /EIO/);
+  disk.hooks = {};
+  disk.failSync(1);
+  assert.throws(() => file.syncHere(), /EIO/);
+  file.syncHere();
+  file.close();
+});
