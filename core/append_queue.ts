@@ -12,6 +12,7 @@
  * @module
  */
 import type { Bucket } from "./bucket.ts";
+import { equalBytes } from "./bytes.ts";
 import { endProcess, type Environment } from "./environment.ts";
 import { Damaged, DiskFull, DuplicateEventId, LimitExceeded, StoreClosed, WrongExpectedVersion } from "./errors.ts";
 import { type AdmittedTransaction, type AppendResult, TRANSACTION_BYTES_MAX } from "./event.ts";
@@ -23,6 +24,7 @@ import { encodeFrame, type Frame, frameBytesBound, VERSION_MAX } from "./log/for
 import type { Journal } from "./log/journal.ts";
 import type { LogEnd } from "./log/journal_format.ts";
 import { bucketOf, partitionOf } from "./placement.ts";
+import { textOf } from "./text.ts";
 import { formatUuid } from "./uuid.ts";
 import { meets } from "./version.ts";
 
@@ -218,7 +220,7 @@ export class AppendQueue {
     const { bucket } = batch;
     const { transaction, partition } = waiting;
     const { events } = transaction;
-    if (bucket.damage !== null) throw new Damaged(bucket.damage.file, bucket.damage.offset, bucket.damage.reason);
+    if (bucket.damage !== null) throw bucket.damage;
     if (this.#isRetry(waiting, bucket)) return;
 
     const firstSequence = bucket.pendingSequence(partition);
@@ -406,6 +408,7 @@ function storedPending({ waiting, firstSequence, versions }: Accepted): StoredTr
   return { partitionKey: transaction.partitionKey, partition, events };
 }
 
+/** As `resultOf`, on the path of every append: without an object an event in between. */
 function resultOfAccepted({ waiting: { transaction, partition }, firstSequence, versions }: Accepted): AppendResult {
   return {
     partitionKey: formatUuid(transaction.partitionKey),
@@ -448,8 +451,6 @@ function answerRetry(transaction: AdmittedTransaction, stored: StoredTransaction
   return resultOf(stored.partitionKey, stored.partition, compared);
 }
 
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // A name may begin with U+FEFF, and keeps it.
-
 function resultOf(partitionKey: Uint8Array, partition: number, events: StoredEvent[]): AppendResult {
   return {
     partitionKey: formatUuid(partitionKey),
@@ -458,16 +459,10 @@ function resultOf(partitionKey: Uint8Array, partition: number, events: StoredEve
     lastSequence: events.at(-1)!.sequence,
     events: events.map(({ eventId, streamIdBytes, version, sequence, timestamp }) => ({
       eventId: formatUuid(eventId),
-      streamId: decoder.decode(streamIdBytes),
+      streamId: textOf(streamIdBytes, 0, streamIdBytes.length),
       version,
       sequence,
       timestamp,
     })),
   };
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }

@@ -13,6 +13,7 @@
 import { endProcess, type Environment, type Log } from "./environment.ts";
 import { Damaged, StoreClosed } from "./errors.ts";
 import type { AdmittedTransaction, StreamIdentity } from "./event.ts";
+import { bytesStandAt, equalBytes } from "./bytes.ts";
 import type { BlockCache } from "./index/block_cache.ts";
 import { type Head, HeadTable } from "./index/heads.ts";
 import { IndexDamaged, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
@@ -20,11 +21,11 @@ import { runSliced } from "./index/sliced.ts";
 import { BucketLog } from "./log/bucket_log.ts";
 import { type Disk, NoSpace } from "./log/disk.ts";
 import type { FilePool } from "./log/file_pool.ts";
-import { Chain, decodeSegmentHeader, type Frame, SEGMENT_HEADER_BYTES, type SegmentHeader } from "./log/format.ts";
-import type { LogEnd } from "./log/journal_format.ts";
+import { Chain, type Frame, SEGMENT_HEADER_BYTES, type SegmentHeader } from "./log/format.ts";
+import { emptyLogEnd, type LogEnd } from "./log/journal_format.ts";
 import { segmentFolder, segmentPath } from "./log/layout.ts";
 import type { RecoveredBucket } from "./log/recovery.ts";
-import { FrameReader, framesInOrder, LOOKUP_BYTES } from "./log/segment_reader.ts";
+import { FrameReader, framesInOrder, LOOKUP_BYTES, readSegmentHeader } from "./log/segment_reader.ts";
 
 export interface BucketContext {
   disk: Disk;
@@ -141,7 +142,7 @@ export class Bucket {
       const segment = this.segments[i]!;
       for (const offset of segment.index.eventOffsets(eventId)) {
         const frame = this.frame(this.#lookups, segment, offset);
-        while (frame.next()) if (sameBytes(frame.bytes, frame.eventIdAt, eventId)) return frame;
+        while (frame.next()) if (bytesStandAt(frame.bytes, frame.eventIdAt, eventId)) return frame;
       }
     }
     if (this.#unindexed !== null) throw this.#unindexed;
@@ -408,13 +409,7 @@ export class Bucket {
     const last = recovered.end.segment;
     // Nothing was ever acknowledged here: what the first segment holds, if it is there, is made anew.
     if (recovered.end.logIndex === 0) return;
-    let end: LogEnd = {
-      segment: 0,
-      offset: SEGMENT_HEADER_BYTES,
-      logIndex: 0,
-      chain: Chain.ofBucket(this.number),
-      lost: false,
-    };
+    let end = emptyLogEnd(this.number);
     for (let number = 0; number < last; number++) {
       // Opening many segments must not keep the thread from everybody else.
       if (number % 16 === 15) await this.#context.environment.pause();
@@ -536,13 +531,10 @@ export class Bucket {
   #indexFrames(segment: Segment, from: LogEnd, end: number): LogEnd & { damage: Damaged | null } {
     const reached = { ...from, chain: from.chain.copy(), damage: null as Damaged | null };
     try {
-      for (const { frame, offset } of framesInOrder(this.#context.pool, segment.path, from, end)) {
+      for (const { frame, offset } of framesInOrder(this.#context.pool, segment.path, reached, end)) {
         while (frame.next()) {
           segment.index.add(frame.eventId, frame.streamKey(), frame.version, frame.partition, frame.sequence, offset);
         }
-        reached.chain.step(frame.term, frame.logIndex, frame.crc);
-        reached.logIndex = frame.logIndex + 1;
-        reached.offset = offset + frame.end - frame.start;
       }
     } catch (error) {
       if (!(error instanceof Damaged)) throw error;
@@ -552,15 +544,7 @@ export class Bucket {
   }
 
   #header(number: number, path: string): SegmentHeader {
-    const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
-    if (!this.#context.disk.exists(path)) throw new Damaged(path, 0, "the segment file is missing");
-    const count = this.#context.pool.read(path, bytes, 0);
-    const header = decodeSegmentHeader(bytes.subarray(0, count));
-    if (typeof header === "string") throw new Damaged(path, 0, header);
-    if (header.bucket !== this.number || header.segment !== number) {
-      throw new Damaged(path, 0, `this is segment ${header.segment} of bucket ${header.bucket}`);
-    }
-    return header;
+    return readSegmentHeader(this.#context.pool, path, this.number, number);
   }
 
   #follows(path: string, header: SegmentHeader, before: LogEnd): void {
@@ -587,31 +571,28 @@ export function moveTo(
   version: number,
 ): boolean {
   const key = frame.partitionKeyBytes();
-  if (!sameBytes(key, 0, stream.partitionKey)) return false;
+  if (!equalBytes(key, stream.partitionKey)) return false;
   while (frame.next()) {
     if (frame.version !== version) continue;
     if (frame.streamIdEnd - frame.streamIdAt !== stream.streamIdBytes.length) continue;
-    if (sameBytes(frame.bytes, frame.streamIdAt, stream.streamIdBytes)) return true;
+    if (bytesStandAt(frame.bytes, frame.streamIdAt, stream.streamIdBytes)) return true;
   }
   return false;
 }
 
-export function sameBytes(bytes: Uint8Array, at: number, expected: Uint8Array): boolean {
-  for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
-  return true;
-}
-
-function startOf(header: SegmentHeader): LogEnd {
+/** Where the frames of a segment begin. */
+export function startOf(header: SegmentHeader): LogEnd {
   return {
     segment: header.segment,
     offset: SEGMENT_HEADER_BYTES,
     logIndex: header.firstLogIndex,
-    chain: header.prevChain,
+    chain: header.prevChain.copy(),
     lost: false,
   };
 }
 
-function identityOf(bucket: number, firstLogIndex: number, end: LogEnd): SegmentIdentity {
+/** What ties the index of a segment to its bytes up to `end`. */
+export function identityOf(bucket: number, firstLogIndex: number, end: LogEnd): SegmentIdentity {
   return {
     bucket,
     segment: end.segment,

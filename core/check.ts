@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { identityOf, startOf } from "./bucket.ts";
 import { systemEnvironment } from "./environment.ts";
 import { Damaged, FolderInUse } from "./errors.ts";
 import { BlockCache } from "./index/block_cache.ts";
@@ -13,11 +14,12 @@ import { HeadTable } from "./index/heads.ts";
 import { runSliced, SegmentIndex } from "./index/segment_index.ts";
 import { type Disk, systemDisk } from "./log/disk.ts";
 import { FilePool } from "./log/file_pool.ts";
-import { Chain, decodeSegmentHeader, type Frame, SEGMENT_HEADER_BYTES } from "./log/format.ts";
+import type { Frame } from "./log/format.ts";
+import { emptyLogEnd, type LogEnd } from "./log/journal_format.ts";
 import { segmentFolder, segmentPath } from "./log/layout.ts";
 import { OverlayDisk } from "./log/overlay_disk.ts";
 import { recover, type RecoveredBucket } from "./log/recovery.ts";
-import { framesInOrder } from "./log/segment_reader.ts";
+import { framesInOrder, readSegmentHeader } from "./log/segment_reader.ts";
 import { metaPath, readMeta, saltOf } from "./meta.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
 
@@ -96,8 +98,8 @@ class BucketCheck {
   readonly #pool: FilePool;
   readonly #heads = new HeadTable();
   readonly #nextSequences = new Map<number, number>();
-  #chain: Chain;
-  #logIndex = 0;
+  /** How far the log was read. */
+  #position: LogEnd;
   /** Something before could not be read: what follows cannot be compared with it. */
   #broken = false;
 
@@ -111,7 +113,7 @@ class BucketCheck {
     readonly progress: (bytes: number) => void,
   ) {
     this.#pool = new FilePool(disk);
-    this.#chain = Chain.ofBucket(bucket);
+    this.#position = emptyLogEnd(bucket);
   }
 
   async run(recovered: RecoveredBucket): Promise<void> {
@@ -134,23 +136,19 @@ class BucketCheck {
   }
 
   async #segment(number: number, path: string, activeEnd: number | null): Promise<void> {
-    if (!this.disk.exists(path)) throw new Damaged(path, 0, "the segment file is missing");
-    this.report.segments++;
-    const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
-    const header = decodeSegmentHeader(bytes.subarray(0, this.#pool.read(path, bytes, 0)));
-    if (typeof header === "string") throw new Damaged(path, 0, header);
-    if (header.bucket !== this.bucket || header.segment !== number) {
-      throw new Damaged(path, 0, `this is segment ${header.segment} of bucket ${header.bucket}`);
-    }
-    if (!this.#broken && (header.firstLogIndex !== this.#logIndex || !header.prevChain.equals(this.#chain))) {
+    if (this.disk.exists(path)) this.report.segments++;
+    const header = readSegmentHeader(this.#pool, path, this.bucket, number);
+    if (
+      !this.#broken &&
+      (header.firstLogIndex !== this.#position.logIndex || !header.prevChain.equals(this.#position.chain))
+    ) {
       this.report.problems.push({
         file: path,
         offset: 0,
         reason: "the segment does not follow from the one before it",
       });
     }
-    this.#chain = header.prevChain;
-    this.#logIndex = header.firstLogIndex;
+    this.#position = startOf(header);
     const fileBytes = this.#pool.size(path);
     const end = activeEnd ?? fileBytes;
     if (fileBytes < end) throw new Damaged(path, fileBytes, `the file ends here: acknowledged frames reach to ${end}`);
@@ -159,12 +157,9 @@ class BucketCheck {
     const rebuilt = `${segmentFolder(this.dir, this.bucket, number)}/check`;
     this.disk.makeFolder(rebuilt);
     const index = SegmentIndex.open({ pool: this.#pool, cache, environment: this.#environment }, rebuilt);
-    const from = { offset: SEGMENT_HEADER_BYTES, logIndex: header.firstLogIndex, chain: header.prevChain };
     let told = 0;
-    for (const { frame, offset } of framesInOrder(this.#pool, path, from, end)) {
+    for (const { frame, offset } of framesInOrder(this.#pool, path, this.#position, end)) {
       this.report.frames++;
-      this.#chain.step(frame.term, frame.logIndex, frame.crc);
-      this.#logIndex = frame.logIndex + 1;
       while (frame.next()) {
         this.report.events++;
         const streamKey = frame.streamKey();
@@ -179,15 +174,7 @@ class BucketCheck {
     }
     this.progress(end - told);
     if (activeEnd === null) {
-      const identity = {
-        bucket: this.bucket,
-        segment: number,
-        firstLogIndex: header.firstLogIndex,
-        endLogIndex: this.#logIndex,
-        endOffset: end,
-        chainLow: this.#chain.low,
-        chainHigh: this.#chain.high,
-      };
+      const identity = identityOf(this.bucket, header.firstLogIndex, this.#position);
       await runSliced(index.seal(identity), this.#environment);
       this.#compareIndexes(segmentFolder(this.dir, this.bucket, number), rebuilt);
     }

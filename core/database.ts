@@ -24,9 +24,9 @@ import { BLOCK_BYTES } from "./index/index_file.ts";
 import { syncDirt } from "./log/bucket_log.ts";
 import { type Disk, systemDisk } from "./log/disk.ts";
 import { FilePool } from "./log/file_pool.ts";
-import { Chain, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES } from "./log/format.ts";
+import { SEGMENT_BYTES_MAX } from "./log/format.ts";
 import { Journal } from "./log/journal.ts";
-import type { LogEnd } from "./log/journal_format.ts";
+import { emptyLogEnd } from "./log/journal_format.ts";
 import { recover } from "./log/recovery.ts";
 import { hexOf, type Meta, metaPath, readMeta, saltOf, writeMeta } from "./meta.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
@@ -311,13 +311,7 @@ async function makeFolder(disk: Disk, dir: string, environment: Environment, opt
   };
   const bucketCount = options.bucketCount ?? Math.min(BUCKET_COUNT, meta.partitionCount);
   meta.bucketCount = requireRange("bucket count", bucketCount, 1, meta.partitionCount);
-  const ends: LogEnd[] = Array.from({ length: meta.bucketCount }, (_, bucket) => ({
-    segment: 0,
-    offset: SEGMENT_HEADER_BYTES,
-    logIndex: 0,
-    chain: Chain.ofBucket(bucket),
-    lost: false,
-  }));
+  const ends = Array.from({ length: meta.bucketCount }, (_, bucket) => emptyLogEnd(bucket));
   const fileBytes = options.journalBytes ?? JOURNAL_BYTES;
   await Journal.create({ disk, folder: `${dir}/journal`, salt, fileBytes }, ends);
   await writeMeta(disk, dir, meta);

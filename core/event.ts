@@ -6,11 +6,12 @@
  *
  * @module
  */
+import { equalBytes } from "./bytes.ts";
 import type { Environment } from "./environment.ts";
 import { DuplicateEventId, InvalidArgument, LimitExceeded } from "./errors.ts";
 import { partitionHash } from "./placement.ts";
 import { shortLived } from "./slab.ts";
-import { equalUuids, formatUuid, newEventId, parseUuid, PARTITION_KEY_NAMESPACE, uuidV5 } from "./uuid.ts";
+import { formatUuid, newEventId, parseUuid, PARTITION_KEY_NAMESPACE, uuidV5 } from "./uuid.ts";
 import type { ExpectedVersion } from "./version.ts";
 
 /** UTF-8 bytes of a stream id, at least 1. No NUL. */
@@ -215,7 +216,7 @@ export function identify(streamId: string, partitionKey: Uint8Array | null): Str
     if (streamIdBytes[i] === 0) throw new InvalidArgument("A stream id has no NUL");
   }
   const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, streamIdBytes);
-  if (partitionKey === null || equalUuids(partitionKey, defaultKey)) {
+  if (partitionKey === null || equalBytes(partitionKey, defaultKey)) {
     return { streamIdBytes, partitionKey: defaultKey, partitionKeyIsDefault: true, streamKey: defaultKey };
   }
   return { streamIdBytes, partitionKey, partitionKeyIsDefault: false, streamKey: uuidV5(partitionKey, streamIdBytes) };

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { equalBytes } from "./bytes.ts";
 import { type Environment, systemEnvironment } from "./environment.ts";
 import { DuplicateEventId, LimitExceeded, NoSuchPartition, StoreClosed, WrongExpectedVersion } from "./errors.ts";
 import {
@@ -239,10 +240,6 @@ function lastOf(records: EventRecord[]): number | null {
 
 function copyOf(record: EventRecord): EventRecord {
   return { ...record, metadata: record.metadata.slice(), payload: record.payload.slice() };
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // A name may begin with U+FEFF, and keeps it.

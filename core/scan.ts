@@ -13,6 +13,7 @@ import type { EventRecord, StreamIdentity } from "./event.ts";
 import type { Frame } from "./log/format.ts";
 import { FrameReader, LOOKUP_BYTES, SCAN_BYTES } from "./log/segment_reader.ts";
 import type { FilePool } from "./log/file_pool.ts";
+import { textOf } from "./text.ts";
 
 const PAGE_EVENTS_MAX = 256;
 const PAGE_BYTES_MAX = 256 * 1024;
@@ -68,7 +69,7 @@ export async function* scanStream(
     range,
     head.version + 1,
     next,
-    `stream ${JSON.stringify(new TextDecoder().decode(stream.streamIdBytes))}`,
+    () => `stream ${JSON.stringify(textOf(stream.streamIdBytes, 0, stream.streamIdBytes.length))}`,
   );
 }
 
@@ -108,7 +109,7 @@ export async function* scanPartition(
     }
     return page;
   };
-  yield* pages(bucket, range, head + 1, next, `partition ${partition}`);
+  yield* pages(bucket, range, head + 1, next, () => `partition ${partition}`);
 }
 
 async function* pages(
@@ -116,7 +117,7 @@ async function* pages(
   range: Range,
   headEnd: number,
   next: (from: number, end: number, wanted: number) => EventRecord[],
-  what: string,
+  what: () => string,
 ): AsyncGenerator<EventRecord[]> {
   let { from } = range;
   let end = Math.min(range.end, headEnd);
@@ -128,7 +129,7 @@ async function* pages(
         new Damaged(
           `bucket ${bucket.number}`,
           0,
-          `event ${range.backward ? end - 1 : from} of ${what} cannot be found`,
+          `event ${range.backward ? end - 1 : from} of ${what()} cannot be found`,
         );
     }
     left -= page.length;

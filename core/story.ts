@@ -10,6 +10,7 @@
  */
 import assert from "node:assert/strict";
 import { setImmediate } from "node:timers";
+import { equalBytes } from "./bytes.ts";
 import { Chance } from "./chance.ts";
 import {
   Damaged,
@@ -311,12 +312,6 @@ export function equalEvents(found: EventRecord[], expected: EventRecord[], what:
     if (!same) assert.deepEqual(other, event, `${what}, event ${i} of ${expected.length} (found ${found.length})`);
   });
   assert.equal(found.length, expected.length, what);
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }
 
 function describe({ partitionKey, events }: Transaction): string {

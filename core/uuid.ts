@@ -58,12 +58,6 @@ export function parseUuid(text: string): Uint8Array | null {
   return bytes;
 }
 
-/** Whether two UUIDs are the same sixteen bytes. */
-export function equalUuids(a: Uint8Array, b: Uint8Array): boolean {
-  for (let i = 0; i < 16; i++) if (a[i] !== b[i]) return false;
-  return true;
-}
-
 /** The longest name that is hashed: a stream id has 64 bytes. */
 const NAME_BYTES_MAX = 1024;
 const v5Input = new Uint8Array(16 + NAME_BYTES_MAX + SHA1_PADDING_BYTES);

@@ -11,7 +11,7 @@
 import type { Disk, DiskFile } from "./disk.ts";
 import { encodeSegmentHeader, SEGMENT_HEADER_BYTES } from "./format.ts";
 import type { LogEnd } from "./journal_format.ts";
-import { segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
+import { foldersUpTo, segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
 
 /** The term of a node that is alone. */
 export const TERM_ALONE = 1;
@@ -62,9 +62,7 @@ export class BucketLog {
     log.#begin();
     // Its folders are new as well, up to the data folder.
     const folders = log.#dirt.folders;
-    for (let up = segmentsFolder(dir, bucket); up.length >= dir.length; up = up.slice(0, up.lastIndexOf("/"))) {
-      folders.add(up);
-    }
+    for (const up of foldersUpTo(dir, segmentsFolder(dir, bucket))) folders.add(up);
     return log;
   }
 

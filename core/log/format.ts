@@ -28,10 +28,11 @@
  * @module
  */
 import { crc32 } from "node:zlib";
+import { equalBytes } from "../bytes.ts";
 import type { AdmittedTransaction, EventRecord } from "../event.ts";
 import { shortLived } from "../slab.ts";
 import { textOf } from "../text.ts";
-import { equalUuids, formatUuid, PARTITION_KEY_NAMESPACE, transactionIdOf, uuidV5 } from "../uuid.ts";
+import { formatUuid, PARTITION_KEY_NAMESPACE, transactionIdOf, uuidV5 } from "../uuid.ts";
 
 /** Of every file below the data folder. A folder of another version is refused. */
 export const FORMAT_VERSION = 1;
@@ -360,7 +361,7 @@ export class Frame {
     if (this.partitionKey === null && this.#next === 1) return this.partitionKeyBytes();
     const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, this.bytes, this.streamIdAt, this.streamIdEnd);
     const key = this.partitionKeyBytes();
-    return equalUuids(defaultKey, key) ? defaultKey : uuidV5(key, this.streamIdBytes);
+    return equalBytes(defaultKey, key) ? defaultKey : uuidV5(key, this.streamIdBytes);
   }
 
   /** The event under the cursor. It holds nothing of the frame's bytes. */

@@ -24,7 +24,7 @@
  * @module
  */
 import { crc32 } from "node:zlib";
-import { Chain, FORMAT_VERSION, getUint53, setUint53 } from "./format.ts";
+import { Chain, FORMAT_VERSION, getUint53, SEGMENT_HEADER_BYTES, setUint53 } from "./format.ts";
 
 /** Header and batches start on multiples of this: no disk writes less at a time. */
 export const BLOCK_BYTES = 4096;
@@ -48,6 +48,11 @@ export interface LogEnd {
   chain: Chain;
   /** A batch of the journal was lost, and with it perhaps entries at this end. Never forgotten by the store itself. */
   lost: boolean;
+}
+
+/** Where the log of a bucket ends that has no entries. */
+export function emptyLogEnd(bucket: number): LogEnd {
+  return { segment: 0, offset: SEGMENT_HEADER_BYTES, logIndex: 0, chain: Chain.ofBucket(bucket), lost: false };
 }
 
 export interface JournalHeader {

@@ -10,6 +10,13 @@ export function bucketFolder(dir: string, bucket: number): string {
   return `${dir}/buckets/${String(bucket).padStart(5, "0")}`;
 }
 
+/** A folder and those above it, up to the data folder: whose names are new when its own is. */
+export function foldersUpTo(dir: string, folder: string): string[] {
+  const folders: string[] = [];
+  for (let up = folder; up.length >= dir.length; up = up.slice(0, up.lastIndexOf("/"))) folders.push(up);
+  return folders;
+}
+
 export function segmentsFolder(dir: string, bucket: number): string {
   return `${bucketFolder(dir, bucket)}/segments`;
 }

@@ -32,7 +32,7 @@ import {
   RECORD_FRAMES,
   recordsOf,
 } from "./journal_format.ts";
-import { segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
+import { foldersUpTo, segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
 
 /** How much of a journal file is read at a time. */
 const READ_BYTES = 1024 * 1024;
@@ -281,7 +281,7 @@ class SegmentWriter {
       file = this.disk.open(path, "create");
     }
     // Also when it was there: a process that was killed may have made it and not synced its name.
-    for (let up = folder; up.length >= this.dir.length; up = up.slice(0, up.lastIndexOf("/"))) this.#folders.add(up);
+    for (const up of foldersUpTo(this.dir, folder)) this.#folders.add(up);
     // The header of a segment follows from its first frame.
     if (record !== null && record.offset === SEGMENT_HEADER_BYTES) {
       const view = new DataView(record.bytes.buffer, record.bytes.byteOffset, record.bytes.length);

@@ -9,7 +9,15 @@
  */
 import { Damaged } from "../errors.ts";
 import type { FilePool } from "./file_pool.ts";
-import { Chain, Frame, FRAME_PREFIX_BYTES, frameBytesAt, SEGMENT_HEADER_BYTES } from "./format.ts";
+import {
+  type Chain,
+  decodeSegmentHeader,
+  Frame,
+  FRAME_PREFIX_BYTES,
+  frameBytesAt,
+  SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
+} from "./format.ts";
 
 /** What one lookup reads: most frames are far smaller, and the disk reads no less. */
 export const LOOKUP_BYTES = 4096;
@@ -89,27 +97,36 @@ export class FrameReader {
   }
 }
 
-/** A frame in its place, and the state of the log after it. */
-export interface FramePlace {
-  frame: Frame;
-  offset: number;
+/**
+ * The header of the file of one segment of a bucket.
+ * @throws {Damaged} it is missing, cut off, damaged, or of another segment
+ */
+export function readSegmentHeader(pool: FilePool, path: string, bucket: number, segment: number): SegmentHeader {
+  if (!pool.disk.exists(path)) throw new Damaged(path, 0, "the segment file is missing");
+  const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
+  const header = decodeSegmentHeader(bytes.subarray(0, pool.read(path, bytes, 0)));
+  if (typeof header === "string") throw new Damaged(path, 0, header);
+  if (header.bucket !== bucket || header.segment !== segment) {
+    throw new Damaged(path, 0, `this is segment ${header.segment} of bucket ${header.bucket}`);
+  }
+  return header;
 }
 
 /**
- * The frames of one segment from `offset` to `end` in order; `chain` and `logIndex` are those of the first one. Both
- * must go on without a break.
- * @throws {Damaged} at the first frame that is not what the chain needs
+ * The frames of one segment in order, from `position` to `end`. `position` is moved past each frame before that is
+ * handed out, so that it always says where the log stands.
+ * @throws {Damaged} at the first frame that does not follow from the one before it
  */
 export function* framesInOrder(
   pool: FilePool,
   path: string,
-  from: { offset: number; logIndex: number; chain: Chain },
+  position: { offset: number; logIndex: number; chain: Chain },
   end: number,
-): Generator<FramePlace, void> {
+): Generator<{ frame: Frame; offset: number }, void> {
   const reader = new FrameReader(pool, SCAN_BYTES);
-  const chain = from.chain.copy();
-  let { offset, logIndex } = from;
-  while (offset < end) {
+  const { chain } = position;
+  while (position.offset < end) {
+    const { offset, logIndex } = position;
     const frame = reader.frame(path, offset);
     if (!chain.equals({ low: frame.prevChainLow, high: frame.prevChainHigh })) {
       throw new Damaged(path, offset, "a frame does not follow from the one before it");
@@ -120,11 +137,8 @@ export function* framesInOrder(
     const next = offset + (frame.end - frame.start);
     if (next > end) throw new Damaged(path, offset, `a frame ends at ${next}: the segment ends at ${end}`);
     chain.step(frame.term, frame.logIndex, frame.crc);
+    position.logIndex = logIndex + 1;
+    position.offset = next;
     yield { frame, offset };
-    logIndex++;
-    offset = next;
   }
 }
-
-/** Where the first frame of a segment stands. */
-export const FIRST_FRAME_OFFSET = SEGMENT_HEADER_BYTES;

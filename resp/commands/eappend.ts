@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { NewEvent, Transaction } from "../../core/event.ts";
+import type { Transaction } from "../../core/event.ts";
 import type { Arguments } from "../arguments.ts";
 import { writeAppended } from "../replies.ts";
 import type { AppendingCommand } from "./command.ts";
-import { readEventOption, requireStrictVersion } from "./event_options.ts";
+import { readEventHead, readEventOption, requireStrictVersion } from "./event_options.ts";
 
 export const eappend: AppendingCommand = {
   name: "EAPPEND",
@@ -19,15 +19,7 @@ export const eappend: AppendingCommand = {
   group: "events",
   since: "0.1.0",
   prepare(args, { server }): Transaction {
-    const event: NewEvent = {
-      streamId: args.text("stream id"),
-      name: args.text("event name"),
-      eventId: undefined,
-      expectedVersion: undefined,
-      timestamp: undefined,
-      payload: undefined,
-      metadata: undefined,
-    };
+    const event = readEventHead(args);
     let partitionKey: string | undefined;
     // A third word that is no option is the payload: the line that everybody types first.
     if (args.left > 0 && !isOption(args)) event.payload = args.bytes("payload");

@@ -11,7 +11,7 @@ import type { NewEvent, Transaction } from "../../core/event.ts";
 import type { Arguments } from "../arguments.ts";
 import { writeTransaction } from "../replies.ts";
 import type { AppendingCommand } from "./command.ts";
-import { readEventOption, requireStrictVersion } from "./event_options.ts";
+import { readEventHead, readEventOption, requireStrictVersion } from "./event_options.ts";
 
 export const emappend: AppendingCommand = {
   name: "EMAPPEND",
@@ -27,15 +27,7 @@ export const emappend: AppendingCommand = {
     const events: NewEvent[] = [];
     do {
       refuseJson(args);
-      const event: NewEvent = {
-        streamId: args.text("stream id"),
-        name: args.text("event name"),
-        eventId: undefined,
-        expectedVersion: undefined,
-        timestamp: undefined,
-        payload: undefined,
-        metadata: undefined,
-      };
+      const event = readEventHead(args);
       while (args.left > 0 && readEventOption(args, event));
       if (server.strictVersioning) requireStrictVersion(event);
       events.push(event);

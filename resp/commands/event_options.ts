@@ -1,5 +1,5 @@
 /**
- * The options that an event has in EAPPEND and in EMAPPEND alike.
+ * The words that an event has in EAPPEND and in EMAPPEND alike.
  *
  * @module
  */
@@ -9,6 +9,19 @@ import type { Arguments } from "../arguments.ts";
 
 /** So many milliseconds fit 64 bits as nanoseconds. A number beyond is one of nanoseconds by mistake. */
 const TIMESTAMP_PLAUSIBLE_MS_MAX = 18_446_744_073_709;
+
+/** Reads what every event begins with. All fields are named, so that all events have one shape. */
+export function readEventHead(args: Arguments): NewEvent {
+  return {
+    streamId: args.text("stream id"),
+    name: args.text("event name"),
+    eventId: undefined,
+    expectedVersion: undefined,
+    timestamp: undefined,
+    payload: undefined,
+    metadata: undefined,
+  };
+}
 
 /** Reads one option of an event, each of which may be given once. False when the next word is none. */
 export function readEventOption(args: Arguments, event: NewEvent): boolean {
