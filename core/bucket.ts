@@ -12,7 +12,7 @@
  */
 import { endProcess, type Environment, type Log } from "./environment.ts";
 import { Damaged, StoreClosed } from "./errors.ts";
-import type { AdmittedTransaction, StreamIdentity } from "./event.ts";
+import type { AdmittedTransaction, EventRecord, StreamIdentity } from "./event.ts";
 import { bytesStandAt, equalBytes } from "./bytes.ts";
 import type { BlockCache } from "./index/block_cache.ts";
 import { type Head, HeadTable } from "./index/heads.ts";
@@ -25,7 +25,9 @@ import { Chain, type Frame, SEGMENT_HEADER_BYTES, type SegmentHeader } from "./l
 import { emptyLogEnd, type LogEnd } from "./log/journal_format.ts";
 import { segmentFolder, segmentPath } from "./log/layout.ts";
 import type { RecoveredBucket } from "./log/recovery.ts";
-import { FrameReader, framesInOrder, LOOKUP_BYTES, readSegmentHeader } from "./log/segment_reader.ts";
+import { FrameReader, framesInOrder, LOOKUP_BYTES, readSegmentHeader, SCAN_BYTES } from "./log/segment_reader.ts";
+import { CACHED_FRAME_BYTES_MAX, type CachedFrame, TailCache } from "./tail_cache.ts";
+import { Watermark } from "./watermark.ts";
 
 export interface BucketContext {
   disk: Disk;
@@ -34,11 +36,15 @@ export interface BucketContext {
   log: Log;
   pool: FilePool;
   cache: BlockCache;
+  /** Bound of the cache of the newest events. */
+  tailBytes: number;
   segmentBytes: number;
 }
 
 /** Heads kept from being looked up in files: 24 bytes each, in a table at most half full. */
 const HEADS_MAX = 131_072;
+/** So near to its end a log is read by those that follow it live. */
+const TAIL_REACH_BYTES = 1024 * 1024;
 /** Segments rolled but not yet sealed: each holds its index in memory. Appends wait beyond it. */
 const UNSEALED_MAX = 4;
 
@@ -64,20 +70,25 @@ export class Bucket {
   /** Next sequence of each partition: the committed, and what the batch in progress has given out. */
   readonly #nextSequences = new Map<number, number>();
   readonly #pendingSequences = new Map<number, number>();
-  readonly #lookups: FrameReader;
   #damage: Damaged | null = null;
   #unindexed: Damaged | null = null;
   /** The newest segment of which events may be missing in the indexes, -1 for none. */
   #unindexedSegment = -1;
   /** Where the log ends for readers. The log itself may be a batch ahead. */
-  #publishedEnd!: LogEnd;
+  watermark!: Watermark;
+  /** For all that follow the bucket: what they read is taken from the frame within the same step. */
+  readonly lookups: FrameReader;
+  readonly stretches: FrameReader;
+  readonly #tail: TailCache;
   #maintenance: Promise<void> | null = null;
   #closed = false;
 
   private constructor(context: BucketContext, number: number) {
     this.#context = context;
     this.number = number;
-    this.#lookups = new FrameReader(context.pool, LOOKUP_BYTES);
+    this.lookups = new FrameReader(context.pool, LOOKUP_BYTES);
+    this.stretches = new FrameReader(context.pool, SCAN_BYTES);
+    this.#tail = new TailCache(context.tailBytes);
   }
 
   /** Opens the bucket as recovery left it: indexes that are missing are made again, frames that are not indexed are read. */
@@ -90,7 +101,7 @@ export class Bucket {
     const open = bucket.damage === null ? BucketLog.open : BucketLog.closed;
     bucket.log = open(disk, dir, number, segmentBytes, { ...end, chain: end.chain.copy() });
     if (bucket.segments.length === 0) bucket.#addSegment(end.segment, end.logIndex);
-    bucket.#publishedEnd = bucket.log.mark();
+    bucket.watermark = new Watermark(bucket.log.mark());
     bucket.#startMaintenance();
     return bucket;
   }
@@ -121,7 +132,8 @@ export class Bucket {
 
   /** Where the log ends that is synced and published: the batch in progress may still be taken back. */
   get durableEnd(): LogEnd {
-    return { ...this.#publishedEnd, chain: this.#publishedEnd.chain.copy() };
+    const { end } = this.watermark;
+    return { ...end, chain: end.chain.copy() };
   }
 
   get events(): number {
@@ -141,7 +153,7 @@ export class Bucket {
     for (let i = this.segments.length - 1; i >= 0; i--) {
       const segment = this.segments[i]!;
       for (const offset of segment.index.eventOffsets(eventId)) {
-        const frame = this.frame(this.#lookups, segment, offset);
+        const frame = this.frame(this.lookups, segment, offset);
         while (frame.next()) if (bytesStandAt(frame.bytes, frame.eventIdAt, eventId)) return frame;
       }
     }
@@ -162,7 +174,7 @@ export class Bucket {
         const places = segment.index.streamPlaces(stream.streamKey, 0, end, 1, "backward");
         if (places.length === 0) break;
         for (const { version, offset } of places) {
-          const frame = this.frame(this.#lookups, segment, offset);
+          const frame = this.frame(this.lookups, segment, offset);
           if (!moveTo(frame, stream, version)) continue;
           this.#cache.set(stream.streamKey, version, frame.sequence);
           return { version, sequence: frame.sequence };
@@ -199,6 +211,28 @@ export class Bucket {
       if (error instanceof Damaged) this.noteDamage(error, null);
       throw error;
     }
+  }
+
+  /** The events of a frame near the end of the log, kept for all that follow it; null for another, or where nobody shares it. @throws {Damaged} */
+  liveFrame(segment: Segment, offset: number): CachedFrame | null {
+    const { followers, end } = this.watermark;
+    if (followers < 2) return null;
+    const cached = this.#tail.get(segment.number, offset);
+    if (cached !== undefined) return cached;
+    if (segment.number !== end.segment || end.offset - offset > TAIL_REACH_BYTES) return null;
+    const frame = this.frame(this.lookups, segment, offset);
+    const frameBytes = frame.end - frame.start;
+    if (frameBytes > CACHED_FRAME_BYTES_MAX) return null;
+    const events: EventRecord[] = [];
+    const eventBytes: number[] = [];
+    while (frame.next()) {
+      events.push(frame.record());
+      eventBytes.push(frame.eventBytes);
+    }
+    const { partition, firstSequence } = frame;
+    const made = { partition, firstSequence, events, eventBytes, frameBytes };
+    this.#tail.put(segment.number, offset, made);
+    return made;
   }
 
   /** Does `look`; an index file that turns out damaged is made again from its segment, and `look` done again. */
@@ -242,8 +276,9 @@ export class Bucket {
     segment.index.close();
     segment.index = SegmentIndex.open(this.#indexContext, folderOf(segment.path));
     const header = this.#header(segment.number, segment.path);
-    const end = segment.number < this.#publishedEnd.segment ? segment.identity!.endOffset : this.#publishedEnd.offset;
-    const { damage } = this.#indexFrames(segment, startOf(header), end);
+    const { end } = this.watermark;
+    const endOffset = segment.number < end.segment ? segment.identity!.endOffset : end.offset;
+    const { damage } = this.#indexFrames(segment, startOf(header), endOffset);
     if (damage === null) return;
     segment.identity = null; // An index that lacks events must never be sealed as the whole.
     this.noteDamage(damage, segment.number);
@@ -307,11 +342,12 @@ export class Bucket {
       this.#cache.set(event.streamKey, version, sequence);
     }
     this.#nextSequences.set(placing.partition, placing.firstSequence + events.length);
+    if (this.watermark.followers > 0) this.watermark.wake(placing.partition, events);
   }
 
   /** After a batch was published: seals what was rolled and writes pieces, beside the writers. */
   afterBatch(): void {
-    this.#publishedEnd = this.log.mark();
+    this.watermark.raise(this.log.mark());
     if (this.segments.at(-1)!.index.pieceDue || this.segments.at(-2)?.sealed === false) this.#startMaintenance();
   }
 
@@ -329,7 +365,7 @@ export class Bucket {
     const active = this.segments.at(-1)!;
     try {
       if (this.#damage === null) {
-        const identity = identityOf(this.number, active.firstLogIndex, this.#publishedEnd);
+        const identity = identityOf(this.number, active.firstLogIndex, this.watermark.end);
         await runSliced(active.index.writePiece(identity), this.#context.environment);
       }
     } catch (error) {
@@ -358,7 +394,7 @@ export class Bucket {
   async #maintain(): Promise<void> {
     const { environment } = this.#context;
     for (;;) {
-      const end = this.#publishedEnd;
+      const { end } = this.watermark;
       const unsealed = this.segments.find(({ sealed, number, identity }) =>
         !sealed && number < end.segment && identity !== null
       );

@@ -18,7 +18,15 @@ import {
   NoSuchPartition,
   StoreClosed,
 } from "./errors.ts";
-import { admit, type AppendResult, type EventRecord, identify, requireUuid, type Transaction } from "./event.ts";
+import {
+  admit,
+  type AppendResult,
+  type EventRecord,
+  identify,
+  requireUuid,
+  type StreamIdentity,
+  type Transaction,
+} from "./event.ts";
 import { BlockCache } from "./index/block_cache.ts";
 import { BLOCK_BYTES } from "./index/index_file.ts";
 import { syncDirt } from "./log/bucket_log.ts";
@@ -31,7 +39,22 @@ import { recover } from "./log/recovery.ts";
 import { hexOf, type Meta, metaPath, readMeta, saltOf, writeMeta } from "./meta.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
 import { type Range, scanPartition, scanStream } from "./scan.ts";
-import { type EventStore, type ReadOptions, Scan, type StoreStatus, type StreamOptions } from "./store.ts";
+import { BucketSource, PartitionSource, type Source, StreamsSource } from "./source.ts";
+import {
+  type EventStore,
+  type PartitionSelection,
+  type ReadOptions,
+  requireStart,
+  Scan,
+  type Selection,
+  type Start,
+  type StoreStatus,
+  type StreamOptions,
+  type StreamSelection,
+  type Subscription,
+} from "./store.ts";
+import { DatabaseSubscription } from "./subscription.ts";
+import { formatUuid } from "./uuid.ts";
 
 export interface DatabaseOptions {
   /** The data folder; made if it is missing. */
@@ -46,6 +69,8 @@ export interface DatabaseOptions {
   journalBytes?: number | undefined;
   /** Bound of the cache of index blocks, 64 MiB when left out. */
   cacheBytes?: number | undefined;
+  /** Bound of the cache of the newest events, which live subscribers share; 16 MiB when left out. */
+  tailBytes?: number | undefined;
   disk?: Disk;
   environment?: Environment;
   log?: Log;
@@ -56,6 +81,7 @@ const BUCKET_COUNT = 4;
 const SEGMENT_BYTES = 256 * 1024 * 1024;
 const JOURNAL_BYTES = 64 * 1024 * 1024;
 const CACHE_BYTES = 64 * 1024 * 1024;
+const TAIL_BYTES = 16 * 1024 * 1024;
 const PARTITION_COUNT_MAX = 65_535;
 
 /**
@@ -81,6 +107,7 @@ export class Database implements EventStore {
   readonly #buckets: Bucket[];
   readonly #journal: Journal;
   readonly #queue: AppendQueue;
+  readonly #subscriptions = new Set<DatabaseSubscription>();
   #closing: Promise<void> | null = null;
 
   private constructor(parts: {
@@ -125,7 +152,8 @@ export class Database implements EventStore {
       const cache = new BlockCache(options.cacheBytes ?? CACHE_BYTES);
       const recovered = await recover(disk, dir, salt);
       if (recovered.redoneBytes > 0) log("info", "The journal was redone", { bytes: recovered.redoneBytes });
-      const context = { disk, dir, environment, log, pool, cache, segmentBytes: meta.segmentBytes };
+      const tailBytes = (options.tailBytes ?? TAIL_BYTES) / meta.bucketCount;
+      const context = { disk, dir, environment, log, pool, cache, tailBytes, segmentBytes: meta.segmentBytes };
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
       }
@@ -176,6 +204,61 @@ export class Database implements EventStore {
     const range = rangeOf(options);
     const bucket = this.#bucketOf(partition);
     return new Scan(() => this.#whileOpen(scanPartition(bucket, this.#pool, partition, range)));
+  }
+
+  async subscribe(selection: Selection): Promise<Subscription> {
+    this.#requireOpen();
+    const sources = "partitions" in selection
+      ? this.#partitionSources(selection)
+      : await this.#streamSources(selection);
+    this.#requireOpen();
+    const subscription = new DatabaseSubscription(sources, () => this.#subscriptions.delete(subscription));
+    this.#subscriptions.add(subscription);
+    return subscription;
+  }
+
+  #partitionSources({ partitions, from = "latest", starts = new Map<number, Start>() }: PartitionSelection): Source[] {
+    for (const start of [from, ...starts.values()]) requireStart(start);
+    const numbers = partitions === "all" ? Array(this.partitionCount).keys() : new Set(partitions);
+    const startOf = new Map<number, number>();
+    for (const partition of numbers) {
+      if (!this.#hasPartition(partition)) continue;
+      const start = starts.get(partition) ?? from;
+      const head = this.#bucketOf(partition).partitionHead(partition);
+      startOf.set(partition, start === "latest" ? (head ?? -1) + 1 : start);
+    }
+    if (partitions !== "all") {
+      return Array.from(
+        startOf,
+        ([partition, next]) => new PartitionSource(this.#bucketOf(partition), partition, next),
+      );
+    }
+    return this.#buckets.map((bucket) => {
+      const ofBucket = [...startOf].filter(([partition]) => this.#bucketOf(partition) === bucket);
+      return new BucketSource(bucket, new Map(ofBucket));
+    });
+  }
+
+  async #streamSources({ streams }: StreamSelection): Promise<Source[]> {
+    const byPartition = new Map<number, Map<string, { identity: StreamIdentity; next: number }>>();
+    for (const { streamId, partitionKey, from = "latest" } of streams) {
+      const identity = this.#identify(streamId, { partitionKey });
+      const start = requireStart(from);
+      const partition = this.#partitionOf(identity.partitionKey);
+      let followed = byPartition.get(partition);
+      if (followed === undefined) byPartition.set(partition, followed = new Map());
+      const key = formatUuid(identity.streamKey);
+      if (followed.has(key)) continue;
+      const bucket = this.#bucketOf(partition);
+      const next = start === "latest"
+        ? await bucket.lookUp(() => (bucket.streamHead(identity)?.version ?? -1) + 1)
+        : start;
+      followed.set(key, { identity, next });
+    }
+    return Array.from(
+      byPartition,
+      ([partition, followed]) => new StreamsSource(this.#bucketOf(partition), [...followed.values()]),
+    );
   }
 
   async streamVersion(streamId: string, options: StreamOptions = {}): Promise<number | null> {
@@ -232,6 +315,7 @@ export class Database implements EventStore {
   }
 
   async #close(): Promise<void> {
+    for (const subscription of this.#subscriptions) subscription.storeCloses();
     await this.#queue.close();
     for (const bucket of this.#buckets) await bucket.close();
     await this.#journal.close(this.#queue.failed);
@@ -264,9 +348,12 @@ export class Database implements EventStore {
     return this.#buckets[bucketOf(partition, this.bucketCount)]!;
   }
 
+  #hasPartition(partition: number): boolean {
+    return Number.isInteger(partition) && partition >= 0 && partition < this.partitionCount;
+  }
+
   #requirePartition(partition: number): void {
-    if (Number.isInteger(partition) && partition >= 0 && partition < this.partitionCount) return;
-    throw new NoSuchPartition(partition, this.partitionCount);
+    if (!this.#hasPartition(partition)) throw new NoSuchPartition(partition, this.partitionCount);
   }
 }
 

@@ -21,11 +21,23 @@ import {
   TRANSACTION_BYTES_MAX,
 } from "./event.ts";
 import { partitionHash, partitionOf } from "./placement.ts";
-import { type EventStore, type ReadOptions, Scan, type StoreStatus, type StreamOptions } from "./store.ts";
+import {
+  type EventStore,
+  type ReadOptions,
+  requireStart,
+  Scan,
+  type Selection,
+  type Start,
+  type StoreStatus,
+  type StreamOptions,
+  Subscription,
+} from "./store.ts";
 import { formatUuid, transactionIdOf } from "./uuid.ts";
 import { meets } from "./version.ts";
 
 const PAGE_EVENTS_MAX = 256;
+/** A page of a subscription ends with the event that fills it. */
+const PAGE_BYTES_MAX = 256 * 1024;
 
 export class MemoryStore implements EventStore {
   readonly partitionCount: number;
@@ -36,6 +48,8 @@ export class MemoryStore implements EventStore {
   readonly #streams = new Map<string, EventRecord[]>();
   /** By event id: the event, and the whole transaction that it came with. */
   readonly #stored = new Map<string, { record: EventRecord; transaction: EventRecord[] }>();
+  /** Called after each append, and when the store closes. */
+  readonly #watchers = new Set<() => void>();
   #appendedTransactions = 0;
   #closed = false;
 
@@ -63,6 +77,7 @@ export class MemoryStore implements EventStore {
         this.#stored.set(record.eventId, { record, transaction: records });
       }
       this.#appendedTransactions++;
+      for (const wake of this.#watchers) wake();
       return resultOf(records);
     });
   }
@@ -101,6 +116,41 @@ export class MemoryStore implements EventStore {
     });
   }
 
+  subscribe(selection: Selection): Promise<Subscription> {
+    return promiseOf(() => {
+      this.#assertOpen();
+      return new MemorySubscription(this.#watchers, () => this.#assertOpen(), this.#followed(selection));
+    });
+  }
+
+  /** What a subscription follows, by partition. */
+  #followed(selection: Selection): Followed[] {
+    if ("partitions" in selection) {
+      const { partitions, from = "latest", starts = new Map<number, Start>() } = selection;
+      for (const start of [from, ...starts.values()]) requireStart(start);
+      const numbers = partitions === "all" ? this.#partitions.keys() : new Set(partitions);
+      return [...numbers].flatMap((partition) => {
+        const records = this.#partitions[partition];
+        if (records === undefined) return [];
+        const start = starts.get(partition) ?? from;
+        return [{ records, next: start === "latest" ? records.length : start, transactionId: null, wants: () => true }];
+      });
+    }
+    const starts = new Map<string, number>();
+    const partitions = new Set<EventRecord[]>();
+    for (const { streamId, partitionKey, from = "latest" } of selection.streams) {
+      const key = this.#streamKey(streamId, { partitionKey });
+      const start = requireStart(from);
+      if (!starts.has(key)) starts.set(key, start === "latest" ? this.#streams.get(key)?.length ?? 0 : start);
+      partitions.add(this.#partition(this.partitionOfKey(key.slice(0, 36))));
+    }
+    const wants = ({ partitionKey, streamId, version }: EventRecord) => {
+      const start = starts.get(streamKey(partitionKey, streamId));
+      return start !== undefined && version >= start;
+    };
+    return [...partitions].map((records) => ({ records, next: 0, transactionId: null, wants }));
+  }
+
   partitionOfKey(partitionKey: string): number {
     return partitionOf(partitionHash(requireUuid(partitionKey, "partition key")), this.partitionCount);
   }
@@ -121,6 +171,7 @@ export class MemoryStore implements EventStore {
 
   close(): Promise<void> {
     this.#closed = true;
+    for (const wake of this.#watchers) wake();
     return Promise.resolve();
   }
 
@@ -201,6 +252,98 @@ export class MemoryStore implements EventStore {
   #assertOpen(): void {
     if (this.#closed) throw new StoreClosed();
   }
+}
+
+/** A partition as a subscription follows it. */
+interface Followed {
+  records: EventRecord[];
+  /** The sequence from which on nothing was given yet. */
+  next: number;
+  /** The transaction of the event that was given last. */
+  transactionId: string | null;
+  wants(record: EventRecord): boolean;
+}
+
+class MemorySubscription extends Subscription {
+  readonly #watchers: Set<() => void>;
+  readonly #assertOpen: () => void;
+  /** Who waited longest for its turn comes first. */
+  #followed: Followed[];
+  #wake = () => {};
+  #closed = false;
+  readonly #changed = () => this.#wake();
+
+  constructor(watchers: Set<() => void>, assertOpen: () => void, followed: Followed[]) {
+    super();
+    this.#watchers = watchers;
+    this.#assertOpen = assertOpen;
+    this.#followed = followed;
+    watchers.add(this.#changed);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  override read(limit = PAGE_EVENTS_MAX): Promise<EventRecord[]> {
+    return promiseOf(() => {
+      if (this.#closed) return [];
+      this.#assertOpen();
+      const page: EventRecord[] = [];
+      const wanted = Math.min(limit, PAGE_EVENTS_MAX);
+      const share = Math.ceil(wanted / this.#followed.length);
+      let bytes = 0;
+      // A transaction in whose middle the last page ended goes on before all others.
+      const line = this.#followed.toSorted((a, b) => Number(isWithinTransaction(b)) - Number(isWithinTransaction(a)));
+      const served = new Set<Followed>();
+      for (const followed of line) {
+        let taken = 0;
+        for (const event of unreadOf(followed)) {
+          if (page.length >= wanted || bytes >= PAGE_BYTES_MAX) break;
+          if (taken >= share && event.transactionId !== followed.transactionId) break;
+          page.push(copyOf(event));
+          bytes += event.payload.length + event.metadata.length;
+          taken++;
+          followed.next = event.sequence + 1;
+          followed.transactionId = event.transactionId;
+          served.add(followed);
+        }
+      }
+      this.#followed = [...line.filter((followed) => !served.has(followed)), ...served];
+      return page;
+    });
+  }
+
+  override async ready(): Promise<boolean> {
+    for (;;) {
+      if (this.#closed) return false;
+      this.#assertOpen();
+      if (this.#followed.some((followed) => unreadOf(followed).length > 0)) return true;
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+  }
+
+  override lag(): Promise<number> {
+    return promiseOf(() => {
+      if (this.#closed) return 0;
+      this.#assertOpen();
+      return this.#followed.reduce((sum, followed) => sum + unreadOf(followed).length, 0);
+    });
+  }
+
+  override close(): void {
+    this.#closed = true;
+    this.#watchers.delete(this.#changed);
+    this.#wake();
+  }
+}
+
+function unreadOf({ records, next, wants }: Followed): EventRecord[] {
+  return records.slice(next).filter(wants);
+}
+
+function isWithinTransaction(followed: Followed): boolean {
+  return unreadOf(followed)[0]?.transactionId === followed.transactionId;
 }
 
 /** What `act` returns or throws, as a promise. `act` runs at once, so calls take effect in the order in which they were made. */

@@ -12,5 +12,29 @@ export { EVENT_NAME_BYTES_MAX, STREAM_ID_BYTES_MAX, TIMESTAMP_MS_MAX, TRANSACTIO
 export { type Disk, type DiskFile, systemDisk } from "./log/disk.ts";
 export { OverlayDisk } from "./log/overlay_disk.ts";
 export { MemoryStore } from "./memory_store.ts";
-export { type EventStore, type ReadOptions, Scan, type StoreStatus, type StreamOptions } from "./store.ts";
+export {
+  type EventStore,
+  type PartitionSelection,
+  type ReadOptions,
+  Scan,
+  type Selection,
+  type Start,
+  type StoreStatus,
+  type StreamOptions,
+  type StreamSelection,
+  Subscription,
+} from "./store.ts";
+export {
+  type EventShape,
+  type NewStreamEvent,
+  type NewTypedEvent,
+  NotJson,
+  typed,
+  type TypedAppendOptions,
+  type TypedEvent,
+  typedEvent,
+  type TypedSource,
+  TypedStore,
+  TypedSubscription,
+} from "./typed.ts";
 export type { ExpectedVersion } from "./version.ts";

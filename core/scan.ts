@@ -13,10 +13,14 @@ import type { EventRecord, StreamIdentity } from "./event.ts";
 import type { Frame } from "./log/format.ts";
 import { FrameReader, LOOKUP_BYTES, SCAN_BYTES } from "./log/segment_reader.ts";
 import type { FilePool } from "./log/file_pool.ts";
+import type { CachedFrame } from "./tail_cache.ts";
 import { textOf } from "./text.ts";
+import { formatUuid } from "./uuid.ts";
 
-const PAGE_EVENTS_MAX = 256;
-const PAGE_BYTES_MAX = 256 * 1024;
+export const PAGE_EVENTS_MAX = 256;
+export const PAGE_BYTES_MAX = 256 * 1024;
+/** So many events are not worth reading a stretch. */
+export const FEW = 8;
 
 /** What to read: numbers in `[from, end)`, at most `limit` of them. */
 export interface Range {
@@ -24,6 +28,8 @@ export interface Range {
   end: number;
   backward: boolean;
   limit: number;
+  /** Only events of this transaction, which is the one at `from`, or else nothing. */
+  transactionId?: string | null;
 }
 
 /** Pages of a stream. Nothing beyond the head as it is when the scan begins. */
@@ -37,33 +43,9 @@ export async function* scanStream(
   if (head === null) return;
   // Events of one stream lie far apart as a rule: reading much around each is waste.
   const reader = new FrameReader(pool, LOOKUP_BYTES);
-  let at: number | null = null;
-  const next = (from: number, end: number, wanted: number): EventRecord[] => {
-    const found = range.backward
-      ? placesBackward(bucket, stream, from, end, wanted, at)
-      : placesForward(bucket, stream, from, end, wanted, at);
-    if (found === null) return [];
-    at = found.segment.number;
-    const page: EventRecord[] = [];
-    const { segment, places } = found;
-    let bytes = 0;
-    for (let first = 0, last; first < places.length && bytes < PAGE_BYTES_MAX; first = last) {
-      const { offset } = places[first]!;
-      for (last = first + 1; last < places.length && places[last]!.offset === offset; last++);
-      const inFrame = places.slice(first, last);
-      const events = eventsOfStream(bucket.frame(reader, segment, offset), stream, inFrame, range.backward);
-      for (const { version } of inFrame) {
-        if (bytes >= PAGE_BYTES_MAX) break;
-        // Of two candidates for one version the other is of a foreign stream with the same hash.
-        if (version !== (range.backward ? end - 1 - page.length : from + page.length)) continue;
-        const event = events.get(version);
-        if (event === undefined) continue;
-        page.push(event.record);
-        bytes += event.bytes;
-      }
-    }
-    return page;
-  };
+  const at: StreamPlace = { segment: null };
+  const next = (from: number, end: number, wanted: number) =>
+    streamPage(bucket, reader, stream, at, { from, end, backward: range.backward, limit: wanted });
   yield* pages(
     bucket,
     range,
@@ -71,6 +53,49 @@ export async function* scanStream(
     next,
     () => `stream ${JSON.stringify(textOf(stream.streamIdBytes, 0, stream.streamIdBytes.length))}`,
   );
+}
+
+/** Where a reader of a stream has got to: in which segment the next version lies, or after it in its direction. */
+export interface StreamPlace {
+  segment: number | null;
+}
+
+/** The first events of a range of a stream, at most a page; none when they cannot be found. @throws {Damaged} | {IndexDamaged} */
+export function streamPage(
+  bucket: Bucket,
+  reader: FrameReader,
+  stream: StreamIdentity,
+  at: StreamPlace,
+  { from, end, backward, limit, transactionId = null }: Range,
+): EventRecord[] {
+  const found = backward
+    ? placesBackward(bucket, stream, from, end, limit, at.segment)
+    : placesForward(bucket, stream, from, end, limit, at.segment);
+  if (found === null) return [];
+  at.segment = found.segment.number;
+  const page: EventRecord[] = [];
+  const { segment, places } = found;
+  let bytes = 0;
+  for (let first = 0, last; first < places.length && bytes < PAGE_BYTES_MAX; first = last) {
+    const { offset } = places[first]!;
+    for (last = first + 1; last < places.length && places[last]!.offset === offset; last++);
+    const inFrame = places.slice(first, last);
+    const live = bucket.liveFrame(segment, offset);
+    const events = live !== null
+      ? liveEventsOfStream(live, stream)
+      : eventsOfStream(bucket.frame(reader, segment, offset), stream, inFrame, backward);
+    for (const { version } of inFrame) {
+      if (bytes >= PAGE_BYTES_MAX) break;
+      // Of two candidates for one version the other is of a foreign stream with the same hash.
+      if (version !== (backward ? end - 1 - page.length : from + page.length)) continue;
+      const event = events.get(version);
+      if (event === undefined) continue;
+      if (transactionId !== null && event.record.transactionId !== transactionId) return page;
+      page.push(event.record);
+      bytes += event.bytes;
+    }
+  }
+  return page;
 }
 
 /** Pages of a partition. Nothing beyond the head as it is when the scan begins. */
@@ -82,34 +107,60 @@ export async function* scanPartition(
 ): AsyncGenerator<EventRecord[]> {
   const head = bucket.partitionHead(partition);
   if (head === null) return;
-  const reader = new FrameReader(pool, range.backward || range.limit <= 8 ? LOOKUP_BYTES : SCAN_BYTES);
-  const next = (from: number, end: number, wanted: number): EventRecord[] => {
-    const segment = segmentOfSequence(bucket, partition, range.backward ? end - 1 : from);
-    if (segment === null) return [];
-    const held = segment.index.partitionRange(partition)!;
-    const start = range.backward ? Math.max(from, held.first, end - wanted) : from;
-    const stop = range.backward ? end : Math.min(end, held.end, from + wanted);
-    const offsets = segment.index.partitionOffsets(partition, start, stop);
-    const page: EventRecord[] = [];
-    let bytes = 0;
-    for (let first = start, last = stop - 1; first <= last && bytes < PAGE_BYTES_MAX;) {
-      const low = range.backward ? startOfRun(offsets, last - start) + start : first;
-      const high = range.backward ? last : endOfRun(offsets, first - start) + start;
-      const offset = offsets[low - start]!;
-      const events = eventsBetween(bucket.frame(reader, segment, offset), low, high);
-      if (events === null) throw new Damaged(segment.path, offset, `sequence ${high} is not in its frame`);
-      if (range.backward) events.reverse();
-      for (const event of events) {
-        if (bytes >= PAGE_BYTES_MAX) break;
-        page.push(event.record);
-        bytes += event.bytes;
-      }
-      if (range.backward) last = low - 1;
-      else first = high + 1;
-    }
-    return page;
-  };
+  const reader = new FrameReader(pool, range.backward || range.limit <= FEW ? LOOKUP_BYTES : SCAN_BYTES);
+  const next = (from: number, end: number, wanted: number) =>
+    partitionPage(bucket, reader, partition, { from, end, backward: range.backward, limit: wanted });
   yield* pages(bucket, range, head + 1, next, () => `partition ${partition}`);
+}
+
+/** The first events of a range of a partition, at most a page; none when they cannot be found. @throws {Damaged} | {IndexDamaged} */
+export function partitionPage(
+  bucket: Bucket,
+  reader: FrameReader,
+  partition: number,
+  { from, end, backward, limit, transactionId = null }: Range,
+): EventRecord[] {
+  const segment = segmentOfSequence(bucket, partition, backward ? end - 1 : from);
+  if (segment === null) return [];
+  const held = segment.index.partitionRange(partition)!;
+  const start = backward ? Math.max(from, held.first, end - limit) : from;
+  const stop = backward ? end : Math.min(end, held.end, from + limit);
+  const offsets = segment.index.partitionOffsets(partition, start, stop);
+  const page: EventRecord[] = [];
+  let bytes = 0;
+  for (let first = start, last = stop - 1; first <= last && bytes < PAGE_BYTES_MAX;) {
+    const low = backward ? startOfRun(offsets, last - start) + start : first;
+    const high = backward ? last : endOfRun(offsets, first - start) + start;
+    const offset = offsets[low - start]!;
+    const live = bucket.liveFrame(segment, offset);
+    if (live === null && low === high) {
+      // A transaction of one event, as most are: no lists for it.
+      const frame = bucket.frame(reader, segment, offset);
+      while (frame.next() && frame.sequence < low);
+      if (frame.sequence !== low) throw new Damaged(segment.path, offset, `sequence ${low} is not in its frame`);
+      const record = frame.record();
+      if (transactionId !== null && record.transactionId !== transactionId) break;
+      page.push(record);
+      bytes += frame.eventBytes;
+      if (backward) last = low - 1;
+      else first = low + 1;
+      continue;
+    }
+    const events = live !== null
+      ? liveEventsBetween(live, low, high)
+      : eventsBetween(bucket.frame(reader, segment, offset), low, high);
+    if (events === null) throw new Damaged(segment.path, offset, `sequence ${high} is not in its frame`);
+    if (transactionId !== null && events[0]!.record.transactionId !== transactionId) break;
+    if (backward) events.reverse();
+    for (const event of events) {
+      if (bytes >= PAGE_BYTES_MAX) break;
+      page.push(event.record);
+      bytes += event.bytes;
+    }
+    if (backward) last = low - 1;
+    else first = high + 1;
+  }
+  return page;
 }
 
 async function* pages(
@@ -172,6 +223,24 @@ function eventsOfStream(
     else frame.rewind(); // It is of a foreign stream with the same hash: the cursor has passed ours.
   }
   return events;
+}
+
+function liveEventsBetween({ firstSequence, events, eventBytes }: CachedFrame, low: number, high: number) {
+  const from = low - firstSequence;
+  const end = high + 1 - firstSequence;
+  if (from < 0 || end > events.length) return null;
+  return events.slice(from, end).map((record, i): FoundEvent => ({ record, bytes: eventBytes[from + i]! }));
+}
+
+function liveEventsOfStream(frame: CachedFrame, { streamIdBytes, partitionKey }: StreamIdentity) {
+  const streamId = textOf(streamIdBytes, 0, streamIdBytes.length);
+  const key = formatUuid(partitionKey);
+  const found = new Map<number, FoundEvent>();
+  frame.events.forEach((record, i) => {
+    if (record.streamId !== streamId || record.partitionKey !== key) return;
+    found.set(record.version, { record, bytes: frame.eventBytes[i]! });
+  });
+  return found;
 }
 
 /** The first place of the run of equal offsets that ends at `at`; and the last of the one that begins there. */

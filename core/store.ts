@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { InvalidArgument } from "./errors.ts";
 import type { AppendResult, EventRecord, Transaction } from "./event.ts";
 
 export interface ReadOptions {
@@ -58,6 +59,95 @@ export class Scan implements AsyncIterable<EventRecord> {
   }
 }
 
+/** Where a subscription begins: a number is the first version or sequence wanted, which may lie ahead; `latest` is what is appended from now on. */
+export type Start = number | "latest";
+
+/** @throws {InvalidArgument} it is no number of an event, and not `latest` */
+export function requireStart(start: Start): Start {
+  if (start === "latest" || (Number.isSafeInteger(start) && start >= 0)) return start;
+  throw new InvalidArgument(`A subscription starts at a whole number from 0, or at latest: found ${start}`);
+}
+
+/** Events of partitions. A number that the store has no partition for is accepted, and never has events. */
+export interface PartitionSelection {
+  partitions: "all" | readonly number[];
+  /** For each partition that is not in `starts`; `latest` when left out. */
+  from?: Start;
+  /** By partition. */
+  starts?: ReadonlyMap<number, Start>;
+}
+
+/** Events of streams. One that is named twice counts once, with its first start. */
+export interface StreamSelection {
+  streams: readonly (StreamOptions & {
+    streamId: string;
+    /** `latest` when left out. */
+    from?: Start;
+  })[];
+}
+
+/** What a subscription gives. */
+export type Selection = PartitionSelection | StreamSelection;
+
+/**
+ * A reader that follows: first what is stored, then what is appended, with nothing left out and nothing twice.
+ *
+ * Events of one partition come in the order of their sequences, and those of one transaction one after another; events
+ * of different partitions in any order. It holds numbers and hardly any events, so one that is slow costs nothing.
+ *
+ * Iterate it for events, or `pages()` for arrays of them; either ends when the subscription is closed. Or take them
+ * when it suits you: `ready`, then `read`. One reader at a time. Events may be shared with other subscriptions: their
+ * bytes are not to be changed.
+ */
+export abstract class Subscription implements AsyncIterable<EventRecord>, Disposable {
+  abstract readonly closed: boolean;
+
+  /** Whether it is known, without a look, that all there was has been read. */
+  get atEnd(): boolean {
+    return false;
+  }
+
+  /**
+   * The next events: at most `limit`, at most 256 and some 256 KiB; none when there is nothing new. Of what is listed
+   * each gets its turn: of a hundred partitions none waits for another that has more to tell. `all` may come in the
+   * order in which it was appended.
+   * @throws {Damaged} | {StoreClosed}
+   */
+  abstract read(limit?: number): Promise<EventRecord[]>;
+
+  /**
+   * Resolves with true when there is something to read, at once if there is already; with false when it is closed.
+   * @throws {Damaged} | {StoreClosed} the store closes
+   */
+  abstract ready(): Promise<boolean>;
+
+  /** How many events there are for it to read. @throws {Damaged} | {StoreClosed} */
+  abstract lag(): Promise<number>;
+
+  /** Ends it; a wait in `ready` ends with false. May be called at any time, also twice. */
+  abstract close(): void;
+
+  /** Arrays of one to 256 events. */
+  async *pages(): AsyncGenerator<EventRecord[]> {
+    try {
+      while (await this.ready()) {
+        const page = await this.read();
+        if (page.length > 0) yield page;
+      }
+    } finally {
+      this.close();
+    }
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<EventRecord> {
+    for await (const page of this.pages()) yield* page;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
 export interface EventStore extends AsyncDisposable {
   readonly partitionCount: number;
 
@@ -75,6 +165,12 @@ export interface EventStore extends AsyncDisposable {
 
   /** Events of a partition between two sequences. @throws {NoSuchPartition} */
   readPartition(partition: number, options?: ReadOptions): Scan;
+
+  /**
+   * Follows partitions or streams. What is appended after the promise has resolved is after its `latest`.
+   * @throws {InvalidArgument} a bad stream id, partition key or start
+   */
+  subscribe(selection: Selection): Promise<Subscription>;
 
   /** The version of the stream's last event, null while it has none. */
   streamVersion(streamId: string, options?: StreamOptions): Promise<number | null>;

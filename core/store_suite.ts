@@ -8,6 +8,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers";
 import { Chance } from "./chance.ts";
 import {
   DuplicateEventId,
@@ -19,7 +20,7 @@ import {
 } from "./errors.ts";
 import { type EventRecord, type NewEvent, TIMESTAMP_MS_MAX, TRANSACTION_BYTES_MAX } from "./event.ts";
 import { partitionHash } from "./placement.ts";
-import type { EventStore, ReadOptions, Scan } from "./store.ts";
+import type { EventStore, ReadOptions, Scan, Selection, Start, Subscription } from "./store.ts";
 import { formatUuid, newEventId, parseUuid } from "./uuid.ts";
 import type { ExpectedVersion } from "./version.ts";
 
@@ -625,6 +626,609 @@ export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): v
     }
   });
 
+  // Subscriptions.
+
+  test("a subscription gives what is stored, then what is appended, as a scan would", async (store) => {
+    await store.append({ partitionKey: KEY, events: [event("a"), { ...event("b"), payload: "1", metadata: "m" }] });
+    await store.append({ partitionKey: KEY, events: [{ ...event("a"), payload: new Uint8Array(300) }] });
+    const ofPartition = await store.subscribe({ partitions: [25], from: 0 });
+    const ofStream = await store.subscribe({ streams: [{ streamId: "a", partitionKey: KEY, from: 0 }] });
+    const found = await take(ofPartition, 3);
+    assert.deepEqual(found, await read(store.readPartition(25)));
+    const streamFound = await take(ofStream, 2);
+    for (let i = 0; i < 5; i++) {
+      await store.append({ partitionKey: KEY, events: [event("b"), event("a", `live ${i}`)] });
+      found.push(...await take(ofPartition, 2));
+      streamFound.push(...await take(ofStream, 1));
+    }
+    assert.deepEqual(found, await read(store.readPartition(25)));
+    assert.deepEqual(streamFound, await read(store.readStream("a", { partitionKey: KEY })));
+  });
+
+  test("latest is all that is appended after subscribe() has resolved, however late it is read", async (store) => {
+    await store.append({ partitionKey: KEY, events: [event("s", "before"), event("t", "before")] });
+    const subscriptions = await Promise.all([
+      store.subscribe({ partitions: [25], from: "latest" }),
+      store.subscribe({ partitions: [25] }),
+      store.subscribe({ partitions: "all" }),
+      store.subscribe({ partitions: [25, 7], from: 0, starts: new Map([[25, "latest"]]) }),
+      store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY, from: "latest" }] }),
+      store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY }] }),
+      store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY }, { streamId: "new", partitionKey: KEY }] }),
+    ]);
+    for (let i = 0; i < 10; i++) await store.append({ partitionKey: KEY, events: [event("s", `${i}`)] });
+    for (const subscription of subscriptions) {
+      assert.deepEqual((await take(subscription, 10)).map(({ name }) => name), [..."0123456789"]);
+    }
+  });
+
+  test("latest of what has no events yet begins with the first", async (store) => {
+    const ofPartition = await store.subscribe({ partitions: [25] });
+    const ofStream = await store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY }] });
+    await store.append({ partitionKey: KEY, events: [event("s"), event("s")] });
+    assert.deepEqual((await take(ofPartition, 2)).map(({ sequence }) => sequence), [0, 1]);
+    assert.deepEqual((await take(ofStream, 2)).map(({ version }) => version), [0, 1]);
+  });
+
+  test("a start that lies ahead waits for its number", async (store) => {
+    const append = () => store.append({ partitionKey: KEY, events: [event("s"), event("other")] });
+    await append();
+    const ofPartition = await store.subscribe({ partitions: [25], from: 7 });
+    const ofStream = await store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY, from: 3 }] });
+    const ofNext = await store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY, from: 1 }] });
+    const [partitionReady, streamReady] = [ofPartition.ready(), ofStream.ready()];
+    await append();
+    await append();
+    assert.ok(await isOpen(partitionReady, store) && await isOpen(streamReady, store), "it woke before its start");
+    assert.equal(await ofPartition.lag(), 0);
+    await append();
+    await append();
+    assert.ok(await partitionReady && await streamReady);
+    assert.deepEqual((await take(ofPartition, 3)).map(({ sequence }) => sequence), [7, 8, 9]);
+    assert.deepEqual((await take(ofStream, 2)).map(({ version }) => version), [3, 4]);
+    assert.deepEqual((await take(ofNext, 4)).map(({ version }) => version), [1, 2, 3, 4]);
+  });
+
+  test("each partition begins at its own start, or at that of all", async (store) => {
+    const partitions = [25, store.partitionOfKey(OTHER_KEY), 16, 9];
+    const appendOne = async (name: string) => {
+      for (const partitionKey of [KEY, OTHER_KEY]) await store.append({ partitionKey, events: [event("s", name)] });
+      for (const streamId of ["user-1", "scan-a"]) await store.append({ events: [event(streamId, name)] });
+    };
+    for (let i = 0; i < 4; i++) await appendOne(`${i}`);
+    const starts = new Map<number, Start>([[25, 3], [16, "latest"], [9, 5]]);
+    for (const selected of ["all", partitions] as const) {
+      const subscription = await store.subscribe({ partitions: selected, from: 1, starts });
+      const begun = byPartition(await take(subscription, 4));
+      assert.deepEqual(partitions.map((partition) => begun.get(partition) ?? []), [[3], [1, 2, 3], [], []]);
+      subscription.close();
+    }
+    const subscription = await store.subscribe({ partitions, starts });
+    await appendOne("4");
+    await appendOne("5");
+    const found = byPartition(await take(subscription, 8));
+    assert.deepEqual(partitions.map((partition) => found.get(partition)), [[3, 4, 5], [4, 5], [4, 5], [5]]);
+  });
+
+  test("a subscription of all has every event of every partition, each partition in its order", async (store) => {
+    const subscription = await store.subscribe({ partitions: "all", from: 0 });
+    const found: EventRecord[] = [];
+    for (let i = 0; i < 200; i++) {
+      await store.append({ events: [event(`s-${i % 61}`), event(`s-${i % 61}`)] });
+      if (i % 40 === 39) found.push(...await take(subscription, 50));
+    }
+    found.push(...await take(subscription, 400 - found.length));
+    await equalsPartitions(store, found, Array.from({ length: 32 }, (_, partition) => partition));
+  });
+
+  test("a list of partitions has their events and no others", async (store) => {
+    const partitions = [3, 16, 25];
+    const subscription = await store.subscribe({ partitions, from: 0 });
+    for (let i = 0; i < 200; i++) await store.append({ events: [event(`s-${i}`)] });
+    for (const streamId of ["user-1", "user-1"]) await store.append({ events: [event(streamId)] });
+    await store.append({ partitionKey: KEY, events: [event("last")] });
+    const last = await Promise.all(partitions.map((partition) => store.partitionSequence(partition)));
+    const count = last.reduce<number>((sum, sequence) => sum + (sequence ?? -1) + 1, 0);
+    assert.ok(count > 3 && count < 150, `${count} events`);
+    await equalsPartitions(store, await take(subscription, count), partitions);
+    assert.equal(await subscription.lag(), 0);
+  });
+
+  test("a partition that the store has not is accepted, and silent", async (store) => {
+    const among = await store.subscribe({ partitions: [99_999, 25, 32, 65_535], from: 0 });
+    const alone = await store.subscribe({ partitions: [32], from: 0, starts: new Map([[32, 5]]) });
+    const none = await store.subscribe({ partitions: [], from: 0 });
+    const waits = [alone.ready(), none.ready()];
+    await store.append({ partitionKey: KEY, events: [event("s"), event("s")] });
+    assert.deepEqual((await take(among, 2)).map(({ sequence }) => sequence), [0, 1]);
+    for (const [i, silent] of [alone, none].entries()) {
+      assert.ok(await isOpen(waits[i]!, store));
+      assert.deepEqual(await silent.read(), []);
+      assert.equal(await silent.lag(), 0);
+      silent.close();
+      assert.equal(await waits[i], false);
+    }
+  });
+
+  test("a subscription of a stream has its events from a version on, and no others", async (store) => {
+    for (let i = 0; i < 10; i++) await store.append({ partitionKey: KEY, events: [event("other"), event("s")] });
+    await store.append({ events: [event("s", "of another key")] });
+    for (const from of [0, 4, 9, 10]) {
+      const subscription = await store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY, from }] });
+      await store.append({ partitionKey: KEY, events: [event("other"), event("s")] });
+      const end = (await store.streamVersion("s", { partitionKey: KEY }))! + 1;
+      const found = await take(subscription, end - from);
+      assert.deepEqual(found, await read(store.readStream("s", { partitionKey: KEY, from })));
+    }
+  });
+
+  test("streams of one partition are merged by sequence, each from its own start", async (store) => {
+    const sameKey = samePartition(KEY);
+    const subscription = await store.subscribe({
+      streams: [
+        { streamId: "a", partitionKey: KEY, from: 0 },
+        { streamId: "b", partitionKey: KEY, from: 5 },
+        { streamId: "a", partitionKey: sameKey, from: 2 },
+      ],
+    });
+    const wanted = ({ partitionKey, streamId, version }: EventRecord) =>
+      partitionKey === sameKey
+        ? streamId === "a" && version >= 2
+        : streamId === "a" || streamId === "b" && version >= 5;
+    const append = async () => {
+      for (let i = 0; i < 10; i++) {
+        await store.append({ partitionKey: KEY, events: [event("b"), event("c"), event("a")] });
+        await store.append({ partitionKey: sameKey, events: [event("a"), event("b")] });
+      }
+    };
+    await append();
+    const expected = async () => (await read(store.readPartition(25))).filter(wanted);
+    const found = await take(subscription, (await expected()).length, 7);
+    assert.deepEqual(found, await expected());
+    await append();
+    found.push(...await take(subscription, (await expected()).length - found.length, 7));
+    assert.deepEqual(found, await expected());
+    assert.equal(await subscription.lag(), 0);
+  });
+
+  test("streams of several partitions may be followed together", async (store) => {
+    const streams = ["user-1", "scan-a", "my-stream", "test-stream"].map((streamId) => ({ streamId, from: 0 }));
+    const subscription = await store.subscribe({ streams: [...streams, { streamId: "never", from: 0 }] });
+    for (let i = 0; i < 10; i++) {
+      for (const { streamId } of streams) await store.append({ events: [event(streamId), event(streamId)] });
+      await store.append({ events: [event("foreign")] });
+    }
+    const found = await take(subscription, 80, 9);
+    for (const { streamId } of streams) {
+      assert.deepEqual(found.filter((event) => event.streamId === streamId), await read(store.readStream(streamId)));
+    }
+  });
+
+  test("one name under two partition keys is two streams, also to subscribers", async (store) => {
+    const keys = [KEY, samePartition(KEY), OTHER_KEY, undefined];
+    const subscriptions = await Promise.all(
+      keys.map((partitionKey) => store.subscribe({ streams: [{ streamId: "s", partitionKey, from: 0 }] })),
+    );
+    for (let i = 0; i < 3; i++) {
+      for (const partitionKey of keys) await store.append({ partitionKey, events: [event("s", partitionKey)] });
+    }
+    for (const [i, partitionKey] of keys.entries()) {
+      assert.deepEqual(await take(subscriptions[i]!, 3), await read(store.readStream("s", { partitionKey })));
+      assert.equal(await subscriptions[i]!.lag(), 0);
+    }
+  });
+
+  test("what is named twice counts once, a stream with its first start", async (store) => {
+    const { partitionKey: defaultKey, partition } = await store.append({ events: [event("d"), event("d")] });
+    await store.append({ partitionKey: KEY, events: [event("s"), event("s"), event("s")] });
+    const ofPartitions = await store.subscribe({ partitions: [25, 25, partition, 25], from: 0 });
+    const ofStreams = await store.subscribe({
+      streams: [
+        { streamId: "s", partitionKey: KEY, from: 2 },
+        { streamId: "s", partitionKey: `{${KEY.toUpperCase()}}`, from: 0 },
+        { streamId: "d", from: 1 },
+        { streamId: "d", partitionKey: defaultKey, from: "latest" },
+      ],
+    });
+    assert.equal(await ofPartitions.lag(), 5);
+    assert.deepEqual([...byPartition(await take(ofPartitions, 5)).values()].toSorted(), [[0, 1], [0, 1, 2]]);
+    const found = await take(ofStreams, 2);
+    assert.deepEqual(found.map(({ streamId, version }) => `${streamId} ${version}`).toSorted(), ["d 1", "s 2"]);
+    for (const subscription of [ofPartitions, ofStreams]) assert.equal(await subscription.lag(), 0);
+  });
+
+  test("the events of a transaction come one after another, wherever a read ends", async (store) => {
+    const streams = ["a", "b"];
+    const subscribed = {
+      all: await store.subscribe({ partitions: "all", from: 0 }),
+      streams: await store.subscribe({
+        streams: [KEY, OTHER_KEY].flatMap((partitionKey) =>
+          streams.map((streamId) => ({ streamId, partitionKey, from: 0 }))
+        ),
+      }),
+    };
+    await Promise.all(Array.from({ length: 60 }, (_, i) =>
+      store.append({
+        partitionKey: i % 2 === 0 ? KEY : OTHER_KEY,
+        events: Array.from({ length: 1 + i % 9 }, (_, j) => event(["a", "b", "c"][(i + j) % 3]!, `${i}.${j}`)),
+      })));
+    const stored =
+      (await Promise.all([KEY, OTHER_KEY].map((key) => read(store.readPartition(store.partitionOfKey(key))))))
+        .flat();
+    const expected = { all: stored, streams: stored.filter(({ streamId }) => streams.includes(streamId)) };
+    for (const kind of ["all", "streams"] as const) {
+      const found = await take(subscribed[kind], expected[kind].length, 4);
+      for (const [id, events] of Map.groupBy(expected[kind], ({ transactionId }) => transactionId)) {
+        const at = found.findIndex(({ transactionId }) => transactionId === id);
+        const names = found.slice(at, at + events.length).map(({ name }) => name);
+        assert.deepEqual(names, events.map(({ name }) => name), kind);
+      }
+    }
+  });
+
+  test("a subscription may begin, and a read may end, in the middle of a transaction", async (store) => {
+    const events = Array.from({ length: 300 }, (_, i) => event(i % 3 === 0 ? "a" : "b", `${i}`));
+    await store.append({ partitionKey: KEY, events });
+    const ofPartition = await store.subscribe({ partitions: [25], from: 2 });
+    const ofStream = await store.subscribe({ streams: [{ streamId: "a", partitionKey: KEY, from: 30 }] });
+    await store.append({ partitionKey: KEY, events: [event("a", "300")] });
+    for (const limit of [1, 1, 2, 100, 256]) {
+      assert.ok(await ofPartition.ready());
+      assert.ok((await ofPartition.read(limit)).length <= limit);
+    }
+    ofPartition.close();
+    const names = (await take(await store.subscribe({ partitions: [25], from: 2 }), 299, 7)).map(({ name }) => name);
+    assert.deepEqual(names, Array.from({ length: 299 }, (_, i) => `${i + 2}`));
+    const ofA = (await take(ofStream, 71, 7)).map(({ name }) => name);
+    assert.deepEqual(ofA, Array.from({ length: 71 }, (_, i) => `${3 * (i + 30)}`));
+  });
+
+  test("read() gives at most its limit, at most 256 events, and some 256 KiB", async (store) => {
+    const subscription = await store.subscribe({ partitions: "all", from: 0 });
+    assert.deepEqual(await subscription.read(), []);
+    for (let i = 0; i < 4; i++) {
+      const events = Array.from({ length: 150 }, () => event("s"));
+      for (const partitionKey of [KEY, OTHER_KEY]) await store.append({ partitionKey, events });
+    }
+    let left = 1200;
+    for (const limit of [0, 1, 2, 31, 1000]) {
+      assert.ok(await subscription.ready());
+      const page = await subscription.read(limit);
+      assert.ok(page.length <= Math.min(limit, 256), `${page.length} of ${limit}`);
+      left -= page.length;
+    }
+    while (left > 0) {
+      assert.ok(await subscription.ready());
+      const page = await subscription.read();
+      assert.ok(page.length <= 256, `${page.length}`);
+      left -= page.length;
+    }
+    assert.deepEqual(await subscription.read(), []);
+    const payload = new Uint8Array(50_000);
+    for (let i = 0; i < 20; i++) await store.append({ partitionKey: KEY, events: [{ ...event("large"), payload }] });
+    for (let left = 20; left > 0;) {
+      assert.ok(await subscription.ready());
+      const page = await subscription.read();
+      assert.ok(page.length <= 7, `${page.length} events of 50 kB in one page`);
+      left -= page.length;
+    }
+  });
+
+  test("a partition with much to tell does not keep others waiting", async (store) => {
+    const busy = Array.from({ length: 500 }, () => event("busy"));
+    for (let i = 0; i < 6; i++) await store.append({ partitionKey: KEY, events: busy });
+    const others = ["user-1", "scan-a", "my-stream", "test-stream"];
+    for (const streamId of others) await store.append({ events: [event(streamId)] });
+    const isBusy = ({ streamId }: EventRecord) => streamId === "busy";
+    const selections: Selection[] = [
+      { partitions: [25, 16, 9, 6, 17], from: 0 },
+      {
+        streams: [
+          { streamId: "busy", partitionKey: KEY, from: 0 },
+          ...others.map((streamId) => ({ streamId, from: 0 })),
+        ],
+      },
+    ];
+    for (const selection of selections) {
+      for (const limit of [undefined, 10]) {
+        const subscription = await store.subscribe(selection);
+        const found: EventRecord[] = [];
+        while (found.filter((event) => !isBusy(event)).length < others.length) {
+          assert.ok(await subscription.ready());
+          found.push(...await subscription.read(limit));
+          // The busy one may end a transaction that it has begun.
+          assert.ok(found.filter(isBusy).length <= 1500, `${found.length} events, and others still wait`);
+        }
+        subscription.close();
+      }
+    }
+  });
+
+  test("ready() waits for an append, and for none that came before it", async (store) => {
+    const selections: Selection[] = [
+      { partitions: "all", from: 0 },
+      { partitions: [25], from: 0 },
+      { partitions: [25] },
+      { streams: [{ streamId: "s", partitionKey: KEY }] },
+      { streams: [{ streamId: "s", partitionKey: KEY, from: 0 }, { streamId: "t", from: 0 }] },
+    ];
+    const subscriptions = await Promise.all(selections.map((selection) => store.subscribe(selection)));
+    for (let round = 0; round < 3; round++) {
+      const waits = subscriptions.map((subscription) => subscription.ready());
+      for (const wait of waits) assert.ok(await isOpen(wait, store), "there is nothing to read");
+      await store.append({ partitionKey: KEY, events: [event("s", `woke ${round}`)] });
+      assert.ok((await Promise.all(waits)).every((isReady) => isReady));
+      for (const subscription of subscriptions) {
+        assert.ok(await subscription.ready(), "it is ready until it was read");
+        assert.deepEqual((await take(subscription, 1)).map(({ name }) => name), [`woke ${round}`]);
+        assert.deepEqual(await subscription.read(), []);
+      }
+      // Between a read that finds nothing and the wait that follows it.
+      await store.append({ partitionKey: KEY, events: [event("s", "between")] });
+      for (const subscription of subscriptions) {
+        assert.ok(await subscription.ready());
+        assert.deepEqual((await take(subscription, 1)).map(({ name }) => name), ["between"]);
+      }
+    }
+  });
+
+  test("ready() is not ended by what the subscription does not follow", async (store) => {
+    const subscriptions = await Promise.all([
+      store.subscribe({ partitions: [25, 16], from: 0 }),
+      store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY, from: 0 }] }),
+    ]);
+    const waits = subscriptions.map((subscription) => subscription.ready());
+    for (let i = 0; i < 10; i++) await store.append({ partitionKey: OTHER_KEY, events: [event("s"), event("t")] });
+    for (const wait of waits) assert.ok(await isOpen(wait, store));
+    for (let i = 0; i < 10; i++) await store.append({ partitionKey: KEY, events: [event("t")] });
+    await store.append({ partitionKey: samePartition(KEY), events: [event("s")] });
+    assert.ok(await waits[0]);
+    assert.ok(await isOpen(waits[1]!, store));
+    assert.deepEqual(await subscriptions[1]!.read(), []);
+    await store.append({ partitionKey: KEY, events: [event("s", "mine")] });
+    assert.ok(await waits[1]);
+    assert.deepEqual((await take(subscriptions[1]!, 1)).map(({ name }) => name), ["mine"]);
+  });
+
+  test("refused and repeated appends are not seen", async (store) => {
+    const subscription = await store.subscribe({ partitions: "all" });
+    const given = { ...event("s", "once"), eventId: eventId(KEY, 1) };
+    for (let i = 0; i < 3; i++) {
+      await store.append({ partitionKey: KEY, events: [given] });
+      const refused = [event("t"), { ...event("s"), expectedVersion: 7 }];
+      await rejected(store.append({ partitionKey: KEY, events: refused }), WrongExpectedVersion);
+    }
+    await store.append({ partitionKey: KEY, events: [event("s", "last")] });
+    assert.deepEqual((await take(subscription, 2)).map(({ name }) => name), ["once", "last"]);
+  });
+
+  test("lag() counts what there is to read", async (store) => {
+    for (let i = 0; i < 5; i++) await store.append({ partitionKey: KEY, events: [event("a"), event("b"), event("a")] });
+    await store.append({ events: [event("user-1")] });
+    const selections: [selection: Selection, lag: number, grows: number][] = [
+      [{ partitions: "all", from: 0 }, 16, 3],
+      [{ partitions: [25, 7], from: 4 }, 11, 3],
+      [{ partitions: "all", starts: new Map([[25, 14]]) }, 1, 3],
+      [{ partitions: [25] }, 0, 3],
+      [{ partitions: [25], from: 17 }, 0, 1],
+      [{ streams: [{ streamId: "a", partitionKey: KEY, from: 0 }] }, 10, 2],
+      [{ streams: [{ streamId: "a", partitionKey: KEY, from: 9 }, { streamId: "user-1", from: 0 }] }, 2, 2],
+      [{ streams: [{ streamId: "a", partitionKey: KEY, from: 11 }, { streamId: "none", from: 0 }] }, 0, 1],
+    ];
+    const subscriptions: Subscription[] = [];
+    for (const [selection, lag] of selections) {
+      const subscription = await store.subscribe(selection);
+      assert.equal(await subscription.lag(), lag, shown(selection));
+      subscriptions.push(subscription);
+    }
+    await store.append({ partitionKey: KEY, events: [event("a"), event("b"), event("a")] });
+    for (const [i, subscription] of subscriptions.entries()) {
+      const [selection, lag, grows] = selections[i]!;
+      assert.equal(await subscription.lag(), lag + grows, shown(selection));
+      await take(subscription, 1);
+      assert.equal(await subscription.lag(), lag + grows - 1, shown(selection));
+      await take(subscription, lag + grows - 1);
+      assert.equal(await subscription.lag(), 0, shown(selection));
+    }
+  });
+
+  test("close() ends a subscription and its waits, and closing it again changes nothing", async (store) => {
+    const subscriptions = await Promise.all([
+      store.subscribe({ partitions: "all", from: 0 }),
+      store.subscribe({ partitions: [25] }),
+      store.subscribe({ streams: [{ streamId: "s", from: 0 }] }),
+    ]);
+    for (const subscription of subscriptions) {
+      const wait = subscription.ready();
+      assert.ok(await isOpen(wait, store));
+      assert.equal(subscription.closed, false);
+      subscription.close();
+      assert.equal(await wait, false);
+      assert.equal(subscription.closed, true);
+      subscription.close();
+      subscription[Symbol.dispose]();
+    }
+    await store.append({ events: [event("s")] });
+    for (const subscription of subscriptions) {
+      assert.equal(await subscription.ready(), false);
+      assert.deepEqual(await subscription.read(), []);
+      for await (const found of subscription) assert.fail(`a closed subscription gave ${found.name}`);
+    }
+    {
+      using subscription = await store.subscribe({ partitions: "all", from: 0 });
+      assert.equal((await take(subscription, 1))[0]!.streamId, "s");
+      subscriptions.push(subscription);
+    }
+    assert.equal(subscriptions.at(-1)!.closed, true);
+  });
+
+  test("a subscription is iterated by events or by pages, and is closed when the loop is left", async (store) => {
+    const append = () => store.append({ events: Array.from({ length: 300 }, () => event("s")) });
+    await append();
+    const byEvents = await store.subscribe({ streams: [{ streamId: "s", from: 0 }] });
+    let next = 0;
+    for await (const { version } of byEvents) {
+      assert.equal(version, next++);
+      if (next === 300) await append();
+      if (next === 600) break;
+    }
+    assert.equal(byEvents.closed, true);
+    const byPages = await store.subscribe({ partitions: "all", from: 0 });
+    next = 0;
+    for await (const page of byPages.pages()) {
+      assert.ok(page.length > 0 && page.length <= 256, `a page of ${page.length}`);
+      for (const { version } of page) assert.equal(version, next++);
+      // Closed from outside, the loop ends by itself.
+      if (next === 600) byPages.close();
+    }
+    assert.equal(next, 600);
+    assert.equal(byPages.closed, true);
+  });
+
+  test("when the store closes, who waits is told, and so is who comes later", async (store) => {
+    const subscriptions = await Promise.all([
+      store.subscribe({ partitions: "all", from: 0 }),
+      store.subscribe({ partitions: [25] }),
+      store.subscribe({ streams: [{ streamId: "s", from: 0 }] }),
+    ]);
+    const waits = subscriptions.map((subscription) => rejected(subscription.ready(), StoreClosed));
+    const looping = await store.subscribe({ partitions: "all" });
+    const loop = rejected(
+      (async () => {
+        for await (const found of looping) assert.fail(`nobody appended ${found.name}`);
+      })(),
+      StoreClosed,
+    );
+    await store.close();
+    await Promise.all([...waits, loop]);
+    for (const subscription of subscriptions) {
+      await rejected(subscription.ready(), StoreClosed);
+      await rejected(subscription.read(), StoreClosed);
+      await rejected(subscription.lag(), StoreClosed);
+      subscription.close();
+      assert.equal(await subscription.ready(), false);
+    }
+    await rejected(store.subscribe({ partitions: "all" }), StoreClosed);
+  });
+
+  test("subscribe() refuses what can never be", async (store) => {
+    for (const from of [-1, 0.5, NaN, Infinity, 2 ** 53] as number[]) {
+      await rejected(store.subscribe({ partitions: "all", from }), InvalidArgument);
+      await rejected(store.subscribe({ partitions: [25], from }), InvalidArgument);
+      await rejected(store.subscribe({ partitions: [25], starts: new Map([[25, from]]) }), InvalidArgument);
+      await rejected(store.subscribe({ streams: [{ streamId: "s", from }] }), InvalidArgument);
+    }
+    for (const streamId of ["", "x".repeat(65), "a\0"]) {
+      await rejected(store.subscribe({ streams: [{ streamId: "s" }, { streamId }] }), InvalidArgument);
+    }
+    const badKey = { streamId: "s", partitionKey: "nonsense" };
+    await rejected(store.subscribe({ streams: [badKey] }), InvalidArgument);
+    const last = await store.subscribe({ partitions: [25], from: Number.MAX_SAFE_INTEGER });
+    assert.equal(await last.lag(), 0);
+  });
+
+  test("many subscriptions at once, early and late, each see all that is theirs", async (store) => {
+    const keys = [KEY, samePartition(KEY), OTHER_KEY];
+    const streamIds = ["a", "b", "c"];
+    const partitions = [25, store.partitionOfKey(OTHER_KEY)];
+    const appends = async (writer: number) => {
+      for (let i = 0; i < 40; i++) {
+        const events = Array.from({ length: 1 + (writer + i) % 4 }, (_, j) => event(streamIds[(i * j) % 3]!));
+        await store.append({ partitionKey: keys[(writer + i) % 3], events });
+      }
+    };
+    const streams = keys.flatMap((partitionKey) => streamIds.map((streamId) => ({ partitionKey, streamId, from: 0 })));
+    const followers: { wants: (event: EventRecord) => boolean; subscription: Subscription }[] = [];
+    const follow = async () => {
+      followers.push({ wants: () => true, subscription: await store.subscribe({ partitions: "all", from: 0 }) });
+      for (const partition of partitions) {
+        const wants = (event: EventRecord) => event.partition === partition;
+        followers.push({ wants, subscription: await store.subscribe({ partitions: [partition], from: 0 }) });
+      }
+      for (const stream of streams) {
+        const wants = ({ partitionKey, streamId }: EventRecord) =>
+          partitionKey === stream.partitionKey && streamId === stream.streamId;
+        followers.push({ wants, subscription: await store.subscribe({ streams: [stream] }) });
+      }
+    };
+    await follow();
+    const early = Promise.all([0, 1, 2].map(appends));
+    await Promise.all([early, follow()]);
+    const late = Promise.all([3, 4].map(appends));
+    await follow();
+    const founds = followers.map(async ({ subscription, wants }, i) => {
+      const found: EventRecord[] = [];
+      await late;
+      const stored = (await Promise.all(partitions.map((partition) => read(store.readPartition(partition))))).flat();
+      const expected = stored.filter(wants);
+      found.push(...await take(subscription, expected.length, 1 + i % 50));
+      const inOrder = partitions.flatMap((partition) => found.filter((event) => event.partition === partition));
+      same(inOrder, expected);
+    });
+    await Promise.all(founds);
+  });
+
+  test("a subscription crosses segments that fill up while it reads, and while it does not", async (store) => {
+    // Beyond the largest segment of any store under test, several times.
+    const payload = new Chance(1).bytes(90_000);
+    const live = await store.subscribe({ partitions: "all", from: 0 });
+    const stalled = await store.subscribe({ streams: [{ streamId: "s", partitionKey: KEY }] });
+    const found: EventRecord[] = [];
+    for (let i = 0; i < 90; i++) {
+      const partitionKey = i % 3 === 0 ? OTHER_KEY : KEY;
+      await store.append({ partitionKey, events: [{ ...event("s", `${i}`), payload }] });
+      if (i % 2 === 1) found.push(...await take(live, 2));
+    }
+    const late = await store.subscribe({ partitions: [25, store.partitionOfKey(OTHER_KEY)], from: 0 });
+    const ofKey = (events: EventRecord[]) => events.filter(({ partitionKey }) => partitionKey === KEY);
+    const ofOther = (events: EventRecord[]) => events.filter(({ partitionKey }) => partitionKey === OTHER_KEY);
+    const lateFound = await take(late, 90);
+    for (const events of [found, lateFound]) {
+      same(ofKey(events), await read(store.readPartition(25)));
+      same(ofOther(events), await read(store.readPartition(store.partitionOfKey(OTHER_KEY))));
+    }
+    same(await take(stalled, 60), ofKey(found));
+  });
+
+  test("a thousand subscriptions to which nothing happens cost nothing that shows", async (store) => {
+    const subscriptions = await Promise.all(
+      Array.from({ length: 1000 }, (_, i) => store.subscribe({ streams: [{ streamId: `s-${i}`, partitionKey: KEY }] })),
+    );
+    let woken = 0;
+    const waits = subscriptions.map((subscription) => subscription.ready().finally(() => woken++));
+    for (let i = 0; i < 100; i++) await store.append({ partitionKey: KEY, events: [event("busy")] });
+    for (const i of [0, 499, 999]) await store.append({ partitionKey: KEY, events: [event(`s-${i}`)] });
+    for (const i of [0, 499, 999]) {
+      assert.ok(await waits[i]);
+      assert.deepEqual((await take(subscriptions[i]!, 1)).map(({ streamId }) => streamId), [`s-${i}`]);
+    }
+    assert.equal(woken, 3);
+    for (const subscription of subscriptions) subscription.close();
+    const ends = await Promise.all(waits);
+    assert.equal(ends.filter((isReady) => !isReady).length, 997);
+  });
+
+  test("a subscriber goes on from its last number when the store is opened again", async (store, { reopen }) => {
+    const append = async (to: EventStore) => {
+      for (let i = 0; i < 10; i++) await to.append({ partitionKey: KEY, events: [event("a"), event("b")] });
+    };
+    await append(store);
+    const found = await take(await store.subscribe({ partitions: [25], from: 0 }), 7);
+    await store.close();
+    if (reopen === undefined) return assert.equal(found.length, 7);
+    const again = await reopen();
+    try {
+      const resumed = await again.subscribe({ partitions: [25], from: found.at(-1)!.sequence + 1 });
+      const live = await again.subscribe({ streams: [{ streamId: "b", partitionKey: KEY }] });
+      await append(again);
+      found.push(...await take(resumed, 33));
+      assert.deepEqual(found, await read(again.readPartition(25)));
+      assert.deepEqual((await take(live, 10)).map(({ version }) => version), [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+    } finally {
+      await again.close();
+    }
+  });
+
   // Status, close, reopen.
 
   test("status() counts what was stored, not what was refused or repeated", async (store) => {
@@ -726,6 +1330,64 @@ export function plain(record: EventRecord): EventRecord {
     metadata,
     payload,
   };
+}
+
+/** The next `count` events of a subscription, in reads of at most `limit`. */
+async function take(subscription: Subscription, count: number, limit = 256): Promise<EventRecord[]> {
+  const events: EventRecord[] = [];
+  while (events.length < count) {
+    assert.ok(await subscription.ready(), `closed after ${events.length} of ${count} events`);
+    const wanted = Math.min(limit, count - events.length);
+    const page = await subscription.read(wanted);
+    assert.ok(page.length <= wanted, `${page.length} events, ${wanted} were wanted`);
+    events.push(...page.map(plain));
+  }
+  return events;
+}
+
+/** Whether `promise` is still open when the store had time to end it. */
+async function isOpen(promise: Promise<unknown>, store: EventStore): Promise<boolean> {
+  let settled = false;
+  const settle = () => void (settled = true);
+  promise.then(settle, settle);
+  await store.streamVersion("asked only to be answered");
+  await new Promise((resolve) => void setImmediate(resolve));
+  return !settled;
+}
+
+/** Sequences by partition, as they came. */
+function byPartition(events: EventRecord[]): Map<number, number[]> {
+  const sequences = new Map<number, number[]>();
+  for (const { partition, sequence } of events) {
+    sequences.set(partition, [...sequences.get(partition) ?? [], sequence]);
+  }
+  return sequences;
+}
+
+/** The events are those of these partitions, each partition's in its order. */
+async function equalsPartitions(store: EventStore, events: EventRecord[], partitions: number[]): Promise<void> {
+  for (const partition of partitions) {
+    const found = events.filter((event) => event.partition === partition);
+    assert.deepEqual(found, await read(store.readPartition(partition)), `partition ${partition}`);
+  }
+  assert.ok(events.every(({ partition }) => partitions.includes(partition)));
+}
+
+/** The same events in the same order. A deep comparison of large payloads takes seconds. */
+function same(found: EventRecord[], expected: EventRecord[]): void {
+  const placesOf = (events: EventRecord[]) =>
+    events.map(({ eventId, partition, sequence, version }) => ({ eventId, partition, sequence, version }));
+  assert.deepEqual(placesOf(found), placesOf(expected));
+  found.forEach(({ payload }, i) => assert.ok(equal(payload, expected[i]!.payload), `the payload of event ${i}`));
+}
+
+/** Another key of the same partition. */
+function samePartition(key: string): string {
+  return formatUuid(parseUuid(key)!.with(0, 0));
+}
+
+function shown(selection: Selection): string {
+  return JSON.stringify(selection, (_, value) => value instanceof Map ? [...value] : value);
 }
 
 /** The error of this class with which `promise` rejects. */

@@ -102,3 +102,8 @@ export function transactionIdOf(firstEventId: Uint8Array, eventCount: number): U
   id[8] = id[8]! & 0x3f | (eventCount === 1 ? 0x80 : 0x00);
   return id;
 }
+
+/** Whether the transaction of this id has more than one event. */
+export function isOfSeveral(transactionId: string): boolean {
+  return transactionId.charCodeAt(19) < 0x38; // "8": the top bit of byte 8.
+}

@@ -202,6 +202,12 @@ export function frameBytesAt(view: DataView, at: number): number {
   return length === 0 ? 0 : FRAME_PREFIX_BYTES + length;
 }
 
+/** Where a frame's cursor is: how many events are before it, and at which byte of the frame. */
+export interface FramePlace {
+  next: number;
+  at: number;
+}
+
 /** One verified frame: its facts, and a cursor over its events. */
 export class Frame {
   readonly crc: number;
@@ -307,6 +313,22 @@ export class Frame {
   rewind(): void {
     this.#next = 0;
     this.#at = this.#firstEventAt;
+  }
+
+  /** Where the cursor is, to come back to. */
+  get place(): FramePlace {
+    return { next: this.#next, at: this.#at - this.start };
+  }
+
+  /** Moves the cursor to a place that it was at, in this frame. */
+  goTo({ next, at }: FramePlace): void {
+    this.#next = next;
+    this.#at = this.start + at;
+  }
+
+  /** Whether no event is left after the cursor. */
+  get isSpent(): boolean {
+    return this.#next === this.count;
   }
 
   /** Sequence of the event under the cursor. */
