@@ -130,6 +130,25 @@ export class Arguments {
     return number;
   }
 
+  /** What is not one thing: a number, or text that the command takes apart. */
+  word(what: string): string {
+    const i = this.#takeNumber(what);
+    const { bytes, base, starts, ends } = this.#words;
+    const text = textOrNull(bytes, base + starts[i]!, base + ends[i]!);
+    if (text === null) throw new InvalidArgument(`The ${what} must be UTF-8`);
+    return text;
+  }
+
+  /** `name=number`, split at the last equals sign. `what` says what they are. */
+  assignment(what: string): { name: string; number: number } {
+    const i = this.#at;
+    const text = this.text(what);
+    const split = text.lastIndexOf("="); // A stream id may hold one, a number not.
+    const number = wholeNumber(text.slice(split + 1));
+    if (split < 0 || number === null) throw this.#unfit(i, what, "a name, an equals sign and a whole number from 0");
+    return { name: text.slice(0, split), number };
+  }
+
   /** Takes the next word if it is this keyword, in either case. `keyword` is in capitals. */
   keyword(keyword: string): boolean {
     if (!this.isKeyword(keyword)) return false;
@@ -233,6 +252,13 @@ export class Arguments {
     }
     return shown(bytes, base + starts[i]!, base + ends[i]!);
   }
+}
+
+/** The number that a text is, as `Arguments.number` reads it; null if it is none, or none that is exact. */
+export function wholeNumber(text: string): number | null {
+  if (!/^\+?[0-9]+$/.test(text)) return null;
+  const number = Number(text);
+  return Number.isSafeInteger(number) ? number : null;
 }
 
 /** A word as an error message repeats it: in single quotes, cut where it is long. */

@@ -9,15 +9,18 @@ import { admit, type Transaction } from "../core/event.ts";
 import { MemoryStore } from "../core/memory_store.ts";
 import { SeededEnvironment } from "../core/seeded_environment.ts";
 import { Arguments } from "./arguments.ts";
-import type { Client, Context, Server } from "./commands/command.ts";
+import type { Context, Server } from "./commands/command.ts";
 import { commands } from "./commands/mod.ts";
 import { COMMAND, Decoder, DECODER_LIMITS } from "./decoder.ts";
 import { replyErrorOf } from "./replies.ts";
+import { type Link, Session } from "./session.ts";
 import { commandOf } from "./test_client.ts";
+import { Turns } from "./turns.ts";
 
 const WORDS = [
   ..."EVENT_ID PARTITION_KEY EXPECTED_VERSION TIMESTAMP PAYLOAD METADATA COUNT REV ANY EXISTS EMPTY - +".split(" "),
   ..."AUTH SETNAME ID LIST TYPE SETINFO LIB-NAME TRACKING OFF DOCS INFO GET SAVE 2 3".split(" "),
+  ..."FROM LATEST MAP DEFAULT WINDOW BLOCK PARTITIONS STREAMS user-1=5 4=2 = 1,2-5 5-1 0-99999".split(" "),
   ..."0 1 5 -1 65536 9007199254740992 1700000000123000000 1.5 user-1 Created {} [1] {x".split(" "),
   "550e8400-e29b-41d4-a716-446655440000",
   "00000000-0000-0000-0000-000000000000",
@@ -66,23 +69,6 @@ function word(chance: Chance): string | Uint8Array {
 }
 
 function contextOf(store: MemoryStore, environment: SeededEnvironment): Context {
-  const client: Client = {
-    id: 1,
-    address: "127.0.0.1:1",
-    localAddress: "127.0.0.1:2",
-    connectedAt: 0,
-    activeAt: 0,
-    lastCommand: "",
-    pending: 0,
-    unsentBytes: 0,
-    readBufferBytes: 0,
-    protocol: 3,
-    name: "",
-    libraryName: "",
-    libraryVersion: "",
-    refusing: false,
-    leaving: false,
-  };
   const server: Server = {
     version: "0",
     peerId: "peer",
@@ -97,8 +83,19 @@ function contextOf(store: MemoryStore, environment: SeededEnvironment): Context 
     startedAt: 0,
     environment,
     log: () => {},
+    turns: new Turns(environment),
     settings: () => [],
     shutdown: () => {},
   };
-  return { store, client, server };
+  const link: Link = {
+    until: () => Promise.resolve(),
+    room: () => Promise.resolve(),
+    changed() {},
+    abort() {},
+    gone: false,
+    crowded: false,
+    unsentBytes: 0,
+    readBufferBytes: 0,
+  };
+  return { store, client: new Session(store, server, link, 1, "127.0.0.1:1", "127.0.0.1:2"), server };
 }

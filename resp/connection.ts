@@ -5,7 +5,8 @@
  * would cost more than the commands themselves.
  *
  * Memory is bounded both ways. While too many replies wait to be sent, or too many commands for their answers, nothing
- * more is read, so the client's own sends block; and a scan waits for the socket after each page.
+ * more is read, so the client's own sends block; and a scan waits for the socket after each page. Only behind a command
+ * that waits for events is a little read ahead: a client that goes while nobody reads would not be seen to go.
  *
  * @module
  */
@@ -16,6 +17,12 @@ import { reuse } from "./encoder.ts";
 import { type Link, Session } from "./session.ts";
 import { ReplyError } from "./value.ts";
 
+/**
+ * Commands behind one that waits for events are read, so many bytes of them, although they cannot be taken yet: only a
+ * read that is under way sees a client go. Who sends even more ends its wait, as if the time had run out.
+ */
+const AHEAD_BYTES_MAX = 1024 * 1024;
+const AHEAD_READ_BYTES = 16 * 1024;
 /** How long a link that we end is still read, so that the last replies are not lost with unread requests. */
 const LINGER_MS = 1000;
 
@@ -30,6 +37,10 @@ export class Connection implements Link {
   /** Waiting in `read`, with nothing decoded left to do. */
   #reading = false;
   #draining = false;
+  /** A read under way while no command can be taken. */
+  #ahead: Promise<void> | null = null;
+  /** The client sends no more. */
+  #ended = false;
   #failure: unknown = null;
   #waiters: (() => void)[] = [];
 
@@ -44,7 +55,8 @@ export class Connection implements Link {
   async serve(): Promise<void> {
     try {
       const lingers = await this.#takeCommands();
-      await this.#until(() => this.session.pending === 0 && this.unsentBytes === 0);
+      if (!this.#draining) this.session.end();
+      await this.until(() => this.#idle);
       if (lingers) await this.#linger();
     } catch (error) {
       this.#fail(error);
@@ -64,8 +76,9 @@ export class Connection implements Link {
   /** Answers what has arrived, then ends. */
   drain(): void {
     this.#draining = true;
+    this.session.drain();
     this.#wake();
-    void this.#until(() => !this.#reading || this.session.pending === 0 && this.unsentBytes === 0).then(
+    void this.until(() => !this.#reading || this.#idle).then(
       // Blocked in a read for a command that shall not come: only closing ends that.
       () => this.#reading && this.#close(),
       () => {},
@@ -88,7 +101,16 @@ export class Connection implements Link {
 
   room(): Promise<void> {
     this.changed(); // What waits must be on its way, or there would never be room.
-    return this.#until(() => !this.crowded);
+    return this.until(() => !this.crowded);
+  }
+
+  /** Resolves when `reached` holds: looked at now, and after each change. Rejects when the link fails first. */
+  async until(reached: () => boolean): Promise<void> {
+    while (!reached()) {
+      if (this.#failure !== null) throw this.#failure;
+      await this.#next();
+    }
+    if (this.#failure !== null) throw this.#failure;
   }
 
   get gone(): boolean {
@@ -116,28 +138,63 @@ export class Connection implements Link {
       const found = decoder.next();
       if (found === MORE) {
         if (this.#draining) return true;
-        const count = await this.#read();
-        if (count === null) return false;
+        if (!await this.#read()) return false;
         continue;
       }
       if (found === COMMAND) session.take(decoder.words);
       else session.refuse(decoder.problem);
       if (found === BROKEN || session.leaving) return true;
-      if (session.full || this.crowded) await this.#until(() => !session.full && !this.crowded);
+      if (session.full || this.crowded) await this.#untilRoom();
     }
   }
 
-  async #read(): Promise<number | null> {
+  /** Reads on. False when the client sends no more. */
+  async #read(): Promise<boolean> {
     if (this.#failure !== null) throw this.#failure;
-    const room = this.#decoder.room();
     this.#reading = true;
-    const count = await this.#socket.read(room);
+    if (this.#ahead !== null) await this.#ahead;
+    else if (!this.#ended) {
+      const count = await this.#socket.read(this.#decoder.room());
+      if (count !== null) this.#decoder.filled(count);
+      this.#arrived(count);
+    }
     this.#reading = false;
-    if (count === null) return null;
-    this.#decoder.filled(count);
+    return !this.#ended;
+  }
+
+  #arrived(count: number | null): void {
+    this.#ended = count === null;
     this.session.activeAt = this.#server.environment.monotonic();
-    this.#server.counters.bytesIn += count;
-    return count;
+    this.#server.counters.bytesIn += count ?? 0;
+  }
+
+  /** Waits until a further command may be taken. */
+  async #untilRoom(): Promise<void> {
+    const { session } = this;
+    for (;;) {
+      if (this.#failure !== null) throw this.#failure;
+      if (!session.full && !this.crowded) return;
+      if (session.waiting && !this.#ended) {
+        if (this.#decoder.bufferBytes > AHEAD_BYTES_MAX) session.endWait();
+        else this.#ahead ??= this.#readAhead();
+      }
+      await this.#next();
+    }
+  }
+
+  /** Reads on while no command can be taken, into memory of its own: the decoder goes on with its buffer when one can. */
+  async #readAhead(): Promise<void> {
+    try {
+      const bytes = new Uint8Array(AHEAD_READ_BYTES);
+      const count = await this.#socket.read(bytes);
+      for (let at = 0; at < (count ?? 0);) at += this.#decoder.feed(bytes.subarray(at, count!));
+      this.#arrived(count);
+      if (count === null) this.session.end();
+      this.#ahead = null;
+      this.#wake();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   async #flush(): Promise<void> {
@@ -172,13 +229,8 @@ export class Connection implements Link {
     }
   }
 
-  /** Resolves when `reached` holds: looked at now, and after each change. Rejects when the link fails first. */
-  async #until(reached: () => boolean): Promise<void> {
-    while (!reached()) {
-      if (this.#failure !== null) throw this.#failure;
-      await this.#next();
-    }
-    if (this.#failure !== null) throw this.#failure;
+  get #idle(): boolean {
+    return this.session.idle && this.unsentBytes === 0;
   }
 
   #next(): Promise<void> {
@@ -193,6 +245,7 @@ export class Connection implements Link {
 
   #fail(why: unknown): void {
     this.#failure ??= why ?? new Error("The link failed");
+    this.session.end();
     this.#close();
     this.#wake();
   }

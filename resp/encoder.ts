@@ -20,6 +20,7 @@ import {
   NULL,
   NUMBER,
   type Protocol,
+  PUSH,
   ReplyError,
   SET,
   SIMPLE,
@@ -125,6 +126,11 @@ export class Encoder {
 
   set(count: number): void {
     this.#head(this.protocol === 3 ? SET : ARRAY, count);
+  }
+
+  /** Begins a push, which only a RESP3 link can have. */
+  push(count: number): void {
+    this.#head(PUSH, count);
   }
 
   /** Bytes that are RESP already. */

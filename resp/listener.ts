@@ -11,6 +11,7 @@ import type { Client, Limits, Server } from "./commands/command.ts";
 import { commands } from "./commands/mod.ts";
 import { Connection } from "./connection.ts";
 import { DECODER_LIMITS } from "./decoder.ts";
+import { Turns } from "./turns.ts";
 import type { Protocol } from "./value.ts";
 
 export interface ListenOptions {
@@ -41,7 +42,7 @@ export interface Listener {
   readonly port: number;
   /** How many clients are connected. */
   readonly connections: number;
-  /** Stops accepting, answers what has arrived, closes every link. A client that does not read its replies is cut off after `drainMs`. */
+  /** Stops accepting, answers what has arrived, ends waits and subscriptions, closes every link. A client that does not read its replies is cut off after `drainMs`. */
   close(): Promise<void>;
 }
 
@@ -94,6 +95,7 @@ class RespListener implements Listener {
       startedAt: environment.monotonic(),
       environment,
       log: options.log ?? (() => {}),
+      turns: new Turns(environment),
       settings: options.settings ?? (() => []),
       shutdown: options.shutdown ?? null,
     };

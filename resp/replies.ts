@@ -123,6 +123,36 @@ export function writeScanHead(reply: Encoder, hasMore: boolean, count: number): 
   reply.array(count);
 }
 
+/** What every message of a subscription begins with, up to its cursor. */
+export function messageHead(subscriptionId: string): Uint8Array {
+  return bytes(`>4\r\n+message\r\n+${subscriptionId}\r\n:`);
+}
+
+/** An event of a subscription as a push. */
+export function writeMessage(reply: Encoder, head: Uint8Array, cursor: number, record: EventRecord): void {
+  reply.raw(head);
+  reply.digits(cursor);
+  reply.raw(CRLF);
+  writeRecord(reply, record);
+}
+
+/** The reply of ESUB and EPSUB: the id, and the push that confirms it. `count` is how many the link has now. */
+export function writeSubscribed(reply: Encoder, subscriptionId: string, count: number): void {
+  reply.simple(subscriptionId);
+  reply.push(3);
+  reply.simple("subscribe");
+  reply.simple(subscriptionId);
+  reply.number(count);
+}
+
+/** The last push of a subscription that could not go on. */
+export function writeSubscriptionEnd(reply: Encoder, subscriptionId: string, { code, message }: ReplyError): void {
+  reply.push(3);
+  reply.simple("error");
+  reply.simple(subscriptionId);
+  reply.text(`${code} ${message}`);
+}
+
 /** What to tell a client of an error; null when it is nobody's fault that we know, and must be logged. */
 export function replyErrorOf(error: unknown, doing: "appends" | "reads" | "answers"): ReplyError | null {
   if (error instanceof ReplyError) return error;

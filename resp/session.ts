@@ -8,17 +8,22 @@
  *
  *     EAPPEND EAPPEND PING EAPPEND | ESCAN | EAPPEND EAPPEND      a bar is a wait
  *
+ * A read may wait for events (EREAD), and what was asked behind it waits too. Subscriptions push between the replies, see
+ * deliveries.ts.
+ *
  * It knows no socket: it writes into an encoder, says so, and asks the flow before it goes on with a long reply.
  *
  * @module
  */
 import type { AppendResult, Transaction } from "../core/event.ts";
-import type { EventStore } from "../core/store.ts";
+import type { EventStore, Subscription } from "../core/store.ts";
 import { Arguments, shown } from "./arguments.ts";
 import type { AppendingCommand, Client, Context, Flow, ReadingCommand, Server } from "./commands/command.ts";
 import { findCommand } from "./commands/mod.ts";
 import { REFUSED_SINCE_MULTI } from "./commands/multi.ts";
 import type { Words } from "./decoder.ts";
+import type { Delivery } from "./delivery.ts";
+import { Deliveries, type PushLink, type Replies } from "./deliveries.ts";
 import { Encoder } from "./encoder.ts";
 import { replyErrorOf } from "./replies.ts";
 import { BIG_NUMBER, BULK, type Protocol, ReplyError, SIMPLE, VERBATIM } from "./value.ts";
@@ -31,8 +36,8 @@ const PENDING_BYTES_MAX = 16 * 1024 * 1024;
 const REPEATED_BYTES_MAX = 128;
 
 /** What the session asks of its link. */
-export interface Link extends Flow {
-  /** There is something in the encoder to send, or fewer commands are pending. */
+export interface Link extends Flow, PushLink {
+  /** There is something in the encoder to send, or fewer commands are pending, or one begins to wait. */
   changed(): void;
   /** A reply broke off in the middle: nothing that follows would be understood. */
   abort(why: unknown): void;
@@ -40,7 +45,6 @@ export interface Link extends Flow {
   readonly gone: boolean;
   /** So many replies wait to be sent that no further one should begin: see `room`. */
   readonly crowded: boolean;
-  readonly unsentBytes: number;
   readonly readBufferBytes: number;
 }
 
@@ -63,8 +67,9 @@ type Read = {
 type Answer = { kind: "answer"; run: (reply: Encoder) => void };
 type Pending = (Append | Read | Answer) & { bytes: number; next: Pending | null };
 
-export class Session implements Client {
+export class Session implements Client, Replies {
   readonly reply: Encoder;
+  readonly deliveries: Deliveries;
   name = "";
   libraryName = "";
   libraryVersion = "";
@@ -86,6 +91,12 @@ export class Session implements Client {
   #pendingReads = 0;
   /** Waiting for room before the next answer. */
   #held = false;
+  /** Bytes of replies before that of the read under way, null when none is. */
+  #repliedBefore: number | null = null;
+  /** What a read waits for. There is one at most: the next read begins when it has ended. */
+  #waitedFor: Subscription | null = null;
+  /** Nothing is waited for any more. */
+  #ended = false;
   #lastCommand = "NULL";
 
   constructor(
@@ -101,6 +112,7 @@ export class Session implements Client {
     this.#link = link;
     this.#context = { store, server, client: this };
     this.reply = new Encoder(server.initialProtocol);
+    this.deliveries = new Deliveries(link, this, server);
     this.connectedAt = this.activeAt = server.environment.monotonic();
   }
 
@@ -126,6 +138,19 @@ export class Session implements Client {
 
   get pending(): number {
     return this.#pending;
+  }
+
+  get waiting(): boolean {
+    return this.#waitedFor !== null;
+  }
+
+  get replying(): boolean {
+    return this.#repliedBefore !== null && this.#replied !== this.#repliedBefore;
+  }
+
+  /** Whether nothing is left to be answered, or to be told to subscribers. */
+  get idle(): boolean {
+    return this.#pending === 0 && this.deliveries.told;
   }
 
   /** Whether no further command should be handed in until some are answered. */
@@ -162,6 +187,38 @@ export class Session implements Client {
     } catch (error) {
       this.refuse(this.#replyErrorOf(error, command.does, command.name));
     }
+  }
+
+  async waitFor(subscription: Subscription, ms: number): Promise<boolean> {
+    if (this.#ended) return true;
+    this.#waitedFor = subscription;
+    this.#link.changed();
+    const timer = ms === 0 ? undefined : setTimeout(() => subscription.close(), ms);
+    try {
+      return await subscription.ready();
+    } finally {
+      clearTimeout(timer);
+      this.#waitedFor = null;
+    }
+  }
+
+  /** Ends the wait of a read as if its time had run out. */
+  endWait(): void {
+    this.#waitedFor?.close();
+  }
+
+  /** Nothing can end a wait or a subscription any more: no further command comes. */
+  end(): void {
+    this.#ended = true;
+    this.endWait();
+    this.deliveries.end();
+  }
+
+  /** The server closes: waits end, and subscribers are told. */
+  drain(): void {
+    this.#ended = true;
+    this.endWait();
+    this.deliveries.drain(new ReplyError("ACTORSTOPPED", "The server closes: subscribe again when it is back"));
   }
 
   /** Answers with an error in place of a command that cannot be carried out. */
@@ -262,7 +319,7 @@ export class Session implements Client {
 
   async #run(read: Read & Pending): Promise<void> {
     read.started = true;
-    const before = this.reply.written;
+    const before = this.#repliedBefore = this.#replied;
     try {
       if (!this.#link.gone) {
         // Replies that nobody takes are memory: of a thousand pipelined EGETs the next is not begun before there is room.
@@ -272,6 +329,7 @@ export class Session implements Client {
     } catch (error) {
       this.#failSince(before, error, "reads", read.command.name);
     }
+    this.#repliedBefore = null;
     read.done = true;
     this.#pendingReads--;
     // The appends up to the next read may run now; they are started together to share a batch.
@@ -284,7 +342,7 @@ export class Session implements Client {
   /** Writes a reply, or the error that it failed with. For a client that has gone it would only fill the memory. */
   #write(doing: "appends" | "answers", write: (reply: Encoder) => void): void {
     if (this.#link.gone) return;
-    const before = this.reply.written;
+    const before = this.#replied;
     try {
       write(this.reply);
     } catch (error) {
@@ -292,15 +350,25 @@ export class Session implements Client {
     }
   }
 
+  /** Bytes of replies that were written: all but the pushes between them. */
+  get #replied(): number {
+    return this.reply.written - this.deliveries.pushedBytes;
+  }
+
   /** An error takes the place of a reply, unless some of that has been written: then the link cannot go on. */
   #failSince(before: number, error: unknown, doing: "appends" | "reads" | "answers", name: string): void {
-    if (this.reply.written === before) return this.#fail(this.#replyErrorOf(error, doing, name));
+    if (this.#replied === before) return this.#fail(this.#replyErrorOf(error, doing, name));
     if (this.#link.gone) return; // That is why it failed.
     this.#server.log("error", `Could not finish the reply to ${name}: closed the link`, {
       client: this.address,
       cause: error,
     });
     this.#link.abort(error);
+  }
+
+  /** What a subscriber is told of an error. */
+  replyErrorOf(error: unknown, { command }: Delivery): ReplyError {
+    return this.#replyErrorOf(error, "reads", command);
   }
 
   #fail(error: ReplyError): void {

@@ -6,16 +6,18 @@
  * 2. What it returns is carried out at the command's turn (session.ts), and its reply written then.
  *
  * - `answers`: says what it knows at once;
- * - `reads`: asks the store, and may send a reply that is longer than memory, with the flow's consent;
+ * - `reads`: asks the store, may wait for it, and may send a reply that is longer than memory, with the flow's consent;
  * - `appends`: prepares a transaction. Appends of one client run side by side, so that they share a sync.
  *
  * @module
  */
 import type { Environment, Log } from "../../core/environment.ts";
 import type { AppendResult, Transaction } from "../../core/event.ts";
-import type { EventStore } from "../../core/store.ts";
+import type { EventStore, Subscription } from "../../core/store.ts";
 import type { Arguments } from "../arguments.ts";
+import type { Deliveries } from "../deliveries.ts";
 import type { Encoder } from "../encoder.ts";
+import type { Turns } from "../turns.ts";
 import type { Protocol } from "../value.ts";
 
 interface Description {
@@ -25,7 +27,7 @@ interface Description {
   readonly summary: string;
   /** What follows the name, in the notation of syntax.ts: the documentation is made of it. */
   readonly syntax: string;
-  readonly group: "events" | "connection" | "server" | "transactions";
+  readonly group: "events" | "subscriptions" | "connection" | "server" | "transactions";
   /** The version of Esker that had it first. */
   readonly since: string;
   /** Whether it is carried out although a MULTI was refused. */
@@ -76,6 +78,15 @@ export interface Client {
   readonly pending: number;
   readonly unsentBytes: number;
   readonly readBufferBytes: number;
+  /** Its subscriptions. */
+  readonly deliveries: Deliveries;
+  /** In `waitFor`. */
+  readonly waiting: boolean;
+  /**
+   * Waits for something to read, `ms` at most, 0 for as long as it takes. False when that did not come in time, or nobody
+   * waits for it any more: the subscription is closed then. True, without a wait, when no client waits any more.
+   */
+  waitFor(subscription: Subscription, ms: number): Promise<boolean>;
   protocol: Protocol;
   name: string;
   libraryName: string;
@@ -114,6 +125,8 @@ export interface Server {
   readonly startedAt: number;
   readonly environment: Environment;
   readonly log: Log;
+  /** Where pushing and waiting readers take turns. */
+  readonly turns: Turns;
   settings(): [string, string][];
   /** Asks the program to end; null where nobody would hear it. */
   readonly shutdown: (() => void) | null;

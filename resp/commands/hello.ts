@@ -31,6 +31,13 @@ export const hello: AnsweringCommand = {
     }
     if (user !== undefined) authenticate(user);
     return (reply) => {
+      const { size } = client.deliveries;
+      if (protocol === 2 && size > 0) {
+        throw new ReplyError(
+          "ERR",
+          `RESP2 cannot carry what this link's subscriptions push (${size}): end them first, with EUNSUB or RESET`,
+        );
+      }
       // Only now: replies to what was asked before go out in the protocol in which it was asked.
       if (protocol !== null) client.protocol = protocol;
       if (name !== undefined) client.name = name;

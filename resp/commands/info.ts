@@ -1,31 +1,35 @@
 /**
  * `INFO`: the state of the server as text in sections, in Redis' field names where the thing is the same.
  *
- * `INFO CACHE` is no section: it answers with a map, as the reference does.
+ * `INFO SUBSCRIPTIONS`, a line each, shows which projection is behind, and by how much. It asks the store for each, so it
+ * must be asked for by name. `INFO CACHE` is no section: it answers with a map, as the reference does.
  *
  * @module
  */
 import type { EventStore } from "../../core/store.ts";
+import type { Delivery } from "../delivery.ts";
 import { Double, type Value } from "../value.ts";
-import type { AnsweringCommand, Server } from "./command.ts";
+import type { Client, ReadingCommand, Server } from "./command.ts";
 
-export const info: AnsweringCommand = {
+export const info: ReadingCommand = {
   name: "INFO",
-  does: "answers",
+  does: "reads",
   summary: "Returns the state of the server, or of the cache",
   syntax: "[section ...]",
   group: "server",
   since: "0.1.0",
   prepare(args, { server, store }) {
     const asked = args.rest("section").map((name) => name.toLowerCase());
-    if (asked.length === 1 && asked[0] === "cache") return (reply) => reply.value(cacheOf(store));
-    const all = asked.length === 0 || asked.some((name) => ["all", "default", "everything"].includes(name));
-    return (reply) => {
+    if (asked.length === 1 && asked[0] === "cache") return (reply) => Promise.resolve(reply.value(cacheOf(store)));
+    const everything = asked.includes("everything");
+    const usual = everything || asked.length === 0 || asked.includes("all") || asked.includes("default");
+    return async (reply) => {
       let text = "";
       for (const [title, fields] of SECTIONS) {
-        if (!all && !asked.includes(title.toLowerCase())) continue;
+        const wanted = title === "Subscriptions" ? everything : usual;
+        if (!wanted && !asked.includes(title.toLowerCase())) continue;
         text += `${text === "" ? "" : "\r\n"}# ${title}\r\n`;
-        for (const [name, value] of fields(server, store)) text += `${name}:${value}\r\n`;
+        for (const [name, value] of await fields(server, store)) text += `${name}:${value}\r\n`;
       }
       reply.text(text);
     };
@@ -37,7 +41,7 @@ const REDIS_VERSION = "7.4.0";
 
 type Fields = [string, string | number][];
 
-const SECTIONS: [string, (server: Server, store: EventStore) => Fields][] = [
+const SECTIONS: [string, (server: Server, store: EventStore) => Fields | Promise<Fields>][] = [
   ["Server", (server) => {
     const uptime = Math.floor((server.environment.monotonic() - server.startedAt) / 1000);
     return [
@@ -55,11 +59,15 @@ const SECTIONS: [string, (server: Server, store: EventStore) => Fields][] = [
       ["uptime_in_days", Math.floor(uptime / 86_400)],
     ];
   }],
-  ["Clients", (server) => [
-    ["connected_clients", server.clients.size],
-    ["maxclients", server.limits.clientsMax],
-    ["blocked_clients", 0],
-  ]],
+  ["Clients", (server) => {
+    const clients = [...server.clients.values()];
+    return [
+      ["connected_clients", clients.length],
+      ["maxclients", server.limits.clientsMax],
+      ["blocked_clients", clients.filter((client) => client.waiting).length],
+      ["subscriptions", clients.reduce((sum, { deliveries }) => sum + deliveries.size, 0)],
+    ];
+  }],
   ["Memory", () => {
     const { rss, heapUsed, heapTotal, external } = Deno.memoryUsage();
     return [
@@ -115,7 +123,41 @@ const SECTIONS: [string, (server: Server, store: EventStore) => Fields][] = [
       ]),
     ];
   }],
+  ["Subscriptions", async ({ clients, turns }) => {
+    const lines: Fields = [];
+    for (const client of clients.values()) {
+      for (const delivery of client.deliveries) {
+        lines.push([`subscription${lines.length}`, await turns.take(() => describe(client, delivery))]);
+      }
+    }
+    return lines;
+  }],
 ];
+
+/** In the form of Redis' `slave0:ip=…,port=…`. Names are percent-encoded, so that none can end its field or its line. */
+async function describe(client: Client, delivery: Delivery): Promise<string> {
+  const { id, command, position, cursor, acked, window } = delivery;
+  const reached = command === "epsub"
+    ? `${position?.partition}:${position?.sequence}`
+    : `${encodeURIComponent(position?.streamId ?? "")}:${position?.version}`;
+  // What the store cannot tell it will not push either: the client is told, or has been.
+  const { events, seconds } = await delivery.lag().catch(() => ({ events: -1, seconds: -1 }));
+  const facts: [string, string | number][] = [
+    ["id", id],
+    ["client", client.id],
+    ["addr", client.address],
+    ["name", encodeURIComponent(client.name)],
+    ["cmd", command],
+    ["position", position === null ? "" : reached],
+    ["cursor", cursor - 1],
+    ["acked", acked],
+    ["unacknowledged", cursor - 1 - acked],
+    ["window", window],
+    ["lag", events],
+    ["lag_seconds", seconds],
+  ];
+  return facts.map(([name, value]) => `${name}=${value}`).join(",");
+}
 
 function megabytes(bytes: number): string {
   return `${(bytes / 1024 / 1024).toFixed(2)}M`;

@@ -9,14 +9,19 @@ import type { Command } from "./command.ts";
 import { config } from "./config.ts";
 import { dbsize } from "./dbsize.ts";
 import { documentation } from "./documentation.ts";
+import { eack } from "./eack.ts";
 import { eappend } from "./eappend.ts";
 import { echo } from "./echo.ts";
 import { eget } from "./eget.ts";
 import { emappend } from "./emappend.ts";
 import { epscan } from "./epscan.ts";
 import { epseq } from "./epseq.ts";
+import { epsub } from "./epsub.ts";
+import { eread } from "./eread.ts";
 import { escan } from "./escan.ts";
+import { esub } from "./esub.ts";
 import { esver } from "./esver.ts";
+import { eunsub } from "./eunsub.ts";
 import { foreignCommands } from "./foreign.ts";
 import { hello } from "./hello.ts";
 import { info } from "./info.ts";
@@ -38,6 +43,11 @@ export const commands: readonly Command[] = [
   epscan,
   esver,
   epseq,
+  eread,
+  esub,
+  epsub,
+  eack,
+  eunsub,
   hello,
   ping,
   echo,

@@ -8,7 +8,7 @@ import type { AnsweringCommand } from "./command.ts";
 export const reset: AnsweringCommand = {
   name: "RESET",
   does: "answers",
-  summary: "Sets protocol, name and transaction state of the connection back",
+  summary: "Sets the connection back to how it began: protocol, name, transaction state, subscriptions",
   syntax: "",
   group: "connection",
   since: "0.1.0",
@@ -17,6 +17,7 @@ export const reset: AnsweringCommand = {
     args.end();
     client.refusing = false;
     return (reply) => {
+      client.deliveries.clear();
       client.protocol = server.initialProtocol;
       client.name = "";
       reply.simple("RESET");
