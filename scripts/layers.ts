@@ -15,7 +15,7 @@
  */
 import { fileURLToPath } from "node:url";
 
-const ROOTS = ["main.ts", "server.ts", "mod.ts"];
+const ROOTS = ["main.ts", "server.ts", "mod.ts", "resp/client/mod.ts"];
 
 /** What each folder may import. The files at the top may import all of them. */
 const MAY_IMPORT: Record<string, readonly string[]> = {

@@ -62,7 +62,14 @@ export class ReplyError extends Error {
   }
 }
 
-export type Plain = string | number | boolean | null | Uint8Array | ReplyError | Plain[] | { [key: string]: Plain };
+/** What the server sent without being asked. */
+export class Push {
+  constructor(readonly items: Plain[]) {}
+}
+
+export type Plain = string | number | boolean | null | Uint8Array | ReplyError | Push | Plain[] | {
+  [key: string]: Plain;
+};
 
 const text = new TextDecoder();
 
@@ -75,7 +82,7 @@ export const plain: Maker<Plain> = {
   boolean: (value) => value,
   double: (text) => Number(text),
   array: (items) => items,
-  push: (items) => items,
+  push: (items) => new Push(items),
   set: (items) => items,
   map(items) {
     const map: { [key: string]: Plain } = {};
@@ -385,19 +392,33 @@ export class ConnectionLost extends Error {
   override readonly name = "ConnectionLost";
 }
 
-/** A RESP3 connection that pipelines: `call` as often as you like, answers come in order. */
+export interface ClientOptions {
+  /** RESP3 when left out. */
+  protocol?: Protocol;
+  /** Takes what the server pushes. While it waits, nothing more is read from the socket. Left out, a push is an error. */
+  onPush?: (items: Plain[]) => void | Promise<void>;
+}
+
+/** A connection that pipelines: `call` as often as you like, answers come in order. */
 export class Client implements Disposable {
+  /** Resolves when the connection has ended, with the reason. */
+  readonly over: Promise<ConnectionLost>;
   readonly #waiting: { resolve(value: Plain): void; reject(reason: Error): void }[] = [];
+  readonly #protocol: Protocol;
+  readonly #onPush: ClientOptions["onPush"];
   #outgoing: Uint8Array[] = [];
   #writing = false;
-  #lost: Error | null = null;
+  #lost: ConnectionLost | null = null;
 
-  private constructor(readonly link: Link<Plain>) {
-    this.#readAll();
+  private constructor(readonly link: Link<Plain>, { protocol = 3, onPush }: ClientOptions) {
+    this.#protocol = protocol;
+    this.#onPush = onPush;
+    this.over = this.#readAll();
   }
 
-  static async connect(address: Address): Promise<Client> {
-    const client = new Client(await Link.open(address, plain));
+  static async connect(address: Address, options: ClientOptions = {}): Promise<Client> {
+    const client = new Client(await Link.open(address, plain), options);
+    if (options.protocol === 2) return client;
     try {
       await client.call("HELLO", 3);
     } catch (cause) {
@@ -436,26 +457,32 @@ export class Client implements Disposable {
     this.#writing = false;
   }
 
-  async #readAll(): Promise<void> {
+  async #readAll(): Promise<ConnectionLost> {
     try {
       for (;;) {
-        const reply = await this.link.read(3);
-        if (reply === undefined) break;
+        const reply = await this.link.read(this.#protocol);
+        if (reply === undefined || this.#lost !== null) break;
+        if (reply instanceof Push) {
+          if (this.#onPush === undefined) throw new NotRespError("a push that nobody asked for");
+          await this.#onPush(reply.items);
+          continue;
+        }
         const waiter = this.#waiting.shift();
         if (waiter === undefined) throw new NotRespError("a reply that nobody asked for");
         if (reply instanceof ReplyError) waiter.reject(reply);
         else waiter.resolve(reply);
       }
-      this.#lose(undefined);
+      return this.#lose(undefined);
     } catch (cause) {
-      this.#lose(cause);
+      return this.#lose(cause);
     }
   }
 
-  #lose(cause: unknown): void {
+  #lose(cause: unknown): ConnectionLost {
     this.#lost ??= new ConnectionLost("The connection is closed", { cause });
     for (const waiter of this.#waiting.splice(0)) waiter.reject(this.#lost);
     this[Symbol.dispose]();
+    return this.#lost;
   }
 
   [Symbol.dispose](): void {

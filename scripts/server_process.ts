@@ -44,6 +44,8 @@ export interface ServerOptions {
   command: string[];
   /** Kept when the server stops. Left out, a temporary folder is made, and removed with the server. */
   folder?: string;
+  /** A free one when left out. */
+  port?: number;
   flags?: string[];
   /** What follows the command instead, for a server that is not ours. */
   arguments?: (folder: string, address: Address) => string[];
@@ -75,7 +77,7 @@ export class ServerProcess implements AsyncDisposable {
   /** Starts a server and waits for its first PONG. */
   static async start(options: ServerOptions): Promise<ServerProcess> {
     const folder = options.folder ?? await Deno.makeTempDir({ prefix: "esker-" });
-    const address = { hostname: "127.0.0.1", port: freePort() };
+    const address = { hostname: "127.0.0.1", port: options.port ?? freePort() };
     const [program, ...words] = options.command;
     const began = performance.now();
     const process = new Deno.Command(program!, {

@@ -4,6 +4,8 @@
  *     appends    EAPPEND by redis-benchmark at 1, 50 and 200 clients and 50 × 16 pipelined, beside XADD of the same
  *                payload in `redis-server --appendonly yes --appendfsync always`: both answer when the disk has it
  *     scans      pages of a long stream and of a partition, beside XRANGE of the same events
+ *     readers    catching up with history by EPSUB and EREAD, beside XREAD; and how late 1, 100 and 1,000 subscribers
+ *                hear of an append, beside XREAD BLOCK: see subscriptions.ts
  *     start      from the start of the process to its first PONG: an empty folder, a million events after a clean stop
  *                and after kill -9
  *     memory     resident at rest and after a million events
@@ -12,7 +14,7 @@
  * ratios of the pairs. Both servers are up all the time, each with its default settings, and their folders lie side
  * by side. redis-benchmark uses one core; on a machine with two, the client and one server fill it.
  *
- *     deno task bench [--server "COMMAND"] [--scale 0.001] [--rounds N] [--folder FOLDER] [--json FILE]
+ *     deno task bench [--server "COMMAND"] [--only PART] [--scale 0.001] [--rounds N] [--folder FOLDER] [--json FILE]
  *
  * @module
  */
@@ -21,6 +23,7 @@ import { Client, encodeCommand, pipelined } from "../resp_client.ts";
 import { serverCommand, ServerProcess } from "../server_process.ts";
 import { describeMachine, type Machine } from "./machine.ts";
 import { type Load, type Measured, redisBenchmark } from "./redis_benchmark.ts";
+import { type CatchUp, type Latency, measureCatchUp, measureLive } from "./subscriptions.ts";
 
 const PAYLOAD = "x".repeat(250);
 const STREAMS = 10_000;
@@ -38,6 +41,8 @@ const APPENDS = [
 ];
 const SCAN_EVENTS = 200_000;
 const SCAN_REQUESTS = 1000;
+const CATCH_UP_EVENTS = 500_000;
+const LIVE_APPENDS = 1000;
 const MANY_EVENTS = 1_000_000;
 
 interface Pair {
@@ -69,6 +74,8 @@ interface Report {
   server: string;
   scale: number;
   compared: Compared[];
+  catchUp: CatchUp[];
+  live: Latency[];
   single: Single[];
 }
 
@@ -273,6 +280,11 @@ function line(one: Compared): string {
     `ratio ${one.ratio.toFixed(2)}`;
 }
 
+function latencyLine({ name, subscribers, msP50, msP99, msMax }: Latency): string {
+  return `live by ${name}, ${subscribers} subscribers: ` +
+    `${msP50.toFixed(2)} ms 50 %, ${msP99.toFixed(2)} ms 99 %, ${msMax.toFixed(2)} ms at most`;
+}
+
 function print(report: Report): void {
   const { machine } = report;
   console.log(
@@ -304,7 +316,13 @@ function print(report: Report): void {
     console.log(row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  "));
   }
   console.log();
-  const width = Math.max(...report.single.map((one) => one.name.length));
+  for (const { name, eventsPerSecond } of report.catchUp) {
+    console.log(`catch-up by ${name}, 100 bytes: ${thousands(eventsPerSecond)} events/s`);
+  }
+  console.log();
+  for (const one of report.live) console.log(latencyLine(one));
+  console.log();
+  const width = Math.max(0, ...report.single.map((one) => one.name.length));
   for (const { name, value, unit } of report.single) {
     console.log(`${name.padEnd(width)}  ${value.toFixed(0).padStart(6)} ${unit}`);
   }
@@ -314,6 +332,7 @@ if (import.meta.main) {
   const { values } = parseArgs({
     options: {
       server: { type: "string" },
+      only: { type: "string" },
       scale: { type: "string", default: "1" },
       rounds: { type: "string" },
       folder: { type: "string" },
@@ -322,6 +341,11 @@ if (import.meta.main) {
   });
   const scale = Number(values.scale);
   if (!(scale > 0)) throw new Error(`--scale is a number above 0: found ${values.scale}`);
+  const parts = ["appends", "scans", "readers", "starts"];
+  if (values.only !== undefined && !parts.includes(values.only)) {
+    throw new Error(`--only is one of ${parts.join(", ")}`);
+  }
+  const wanted = (part: string) => values.only === undefined || values.only === part;
   const rounds = Number(values.rounds ?? (scale < 0.1 ? 1 : 3));
   const command = serverCommand(values.server);
   const folder = await Deno.makeTempDir({ prefix: "esker-bench-", ...(values.folder && { dir: values.folder }) });
@@ -329,18 +353,27 @@ if (import.meta.main) {
     const machine = await describeMachine(folder);
     for (const name of ["esker", "redis"]) await Deno.mkdir(`${folder}/${name}`);
     const compared: Compared[] = [];
+    let catchUp: CatchUp[] = [];
+    let live: Latency[] = [];
     {
       await using esker = await ServerProcess.start({ command, folder: `${folder}/esker` });
       await using redis = await redisServer(`${folder}/redis`);
-      compared.push(...await measureAppends(esker, redis, rounds, scale));
-      compared.push(...await measureScans(esker, redis, rounds, scale));
+      if (wanted("appends")) compared.push(...await measureAppends(esker, redis, rounds, scale));
+      if (wanted("scans")) compared.push(...await measureScans(esker, redis, rounds, scale));
+      if (wanted("readers")) {
+        const events = Math.max(5000, Math.round(CATCH_UP_EVENTS * scale));
+        catchUp = await measureCatchUp(esker.address, redis.address, rounds, events);
+        live = await measureLive(esker.address, redis.address, Math.max(5, Math.round(LIVE_APPENDS * scale)));
+      }
     }
     const report: Report = {
       machine,
       server: command.join(" ").replace(Deno.execPath(), "deno").replaceAll(ROOT, ""),
       scale,
       compared,
-      single: await measureStarts(command, folder, scale),
+      catchUp,
+      live,
+      single: wanted("starts") ? await measureStarts(command, folder, scale) : [],
     };
     print(report);
     if (values.json !== undefined) await Deno.writeTextFile(values.json, JSON.stringify(report, null, 2) + "\n");

@@ -1,21 +1,25 @@
 /**
- * ioredis, as installed in the folder of the second argument: `node ioredis.mjs NAME MODULE PORT`.
+ * ioredis, as installed in the folder MODULE: `node ioredis.mjs MODULE PROTOCOL NAME PORT`.
  *
  * @module
  */
 import { createRequire } from "node:module";
 import { once } from "node:events";
-import { runChecks } from "./checks.mjs";
+import { answer } from "./checks.mjs";
 import process from "node:process";
 
-const [name, module, port] = process.argv.slice(2);
+const [module, , name, port] = process.argv.slice(2);
 const { Redis } = createRequire(import.meta.url)(module);
 const redis = new Redis(Number(port));
+redis.on("error", (error) => console.error(error));
+const second = redis.duplicate({ lazyConnect: true });
+second.on("error", (error) => console.error(error));
 
-await runChecks({
+await answer({
   connect: () => once(redis, "ready"),
   call: ([command, ...words]) => redis.call(command, ...words),
   callBinary: ([command, ...words]) => redis.callBuffer(command, ...words),
+  callBlocking: ([command, ...words]) => second.call(command, ...words),
   async pipeline(commands) {
     const pipeline = redis.pipeline();
     for (const [command, ...words] of commands) pipeline.call(command, ...words);
@@ -29,5 +33,9 @@ await runChecks({
     for (const [command, ...words] of commands) multi.call(command, ...words);
     for (const [error] of await multi.exec()) if (error !== null) throw error;
   },
-  close: () => redis.disconnect(),
+  noPush: "of a push ioredis gives no more than the cursor, never the event",
+  close() {
+    redis.disconnect();
+    second.disconnect();
+  },
 }, name);

@@ -7,7 +7,8 @@
 import assert from "node:assert/strict";
 import { type Address, Client, concat, encodeCommand, exact, Link } from "../resp_client.ts";
 import { readProc, type ServerProcess } from "../server_process.ts";
-import type { Check } from "./redis_cli.ts";
+
+export type Check = [name: string, body: () => Promise<string | void>];
 
 const MIB = 1024 * 1024;
 const UNREAD_REPLIES = 400;

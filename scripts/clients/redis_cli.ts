@@ -5,20 +5,99 @@
  */
 import assert from "node:assert/strict";
 import { encodeCommand } from "../resp_client.ts";
-
-export type Check = [name: string, body: () => Promise<string | void>];
+import { lines, type Outcome, type Subject } from "./program.ts";
 
 const KEY = "5fd81ca5-59bf-4a9e-9149-fce4ee65c033";
 const PIPELINE = 1000;
+const ANSWER_MS_MAX = 30_000;
+const TRIES_MAX = 1000;
+const PRINTED_CHARS_MAX = 2000;
 
-/** The checks of redis-cli, in their order. `flags` is `["-3"]` for RESP3. */
-export function redisCliChecks(port: number, name: string, flags: string[]): Check[] {
+class Skipped extends Error {}
+
+export class RedisCli implements Subject {
+  readonly #checks: ReadonlyMap<string, () => Promise<string | void>>;
+  readonly #session: Session;
+
+  /** `flags` is `["-3"]` for RESP3. */
+  constructor(name: string, port: number, flags: string[]) {
+    this.#session = new Session(port, flags);
+    this.#checks = new Map(checksOf(name, port, flags, this.#session));
+  }
+
+  async ask(check: string): Promise<Outcome> {
+    try {
+      const body = this.#checks.get(check);
+      if (body === undefined) throw new Error("there is no such check");
+      return { verdict: "ok", text: await body() ?? "" };
+    } catch (cause) {
+      if (cause instanceof Skipped) return { verdict: "skipped", text: cause.message };
+      return { verdict: "failed", text: (cause as Error).stack ?? String(cause) };
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#session.close();
+  }
+}
+
+/** A redis-cli that stays, and is told one line after the other. */
+class Session {
+  readonly #process: Deno.ChildProcess;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #lines: AsyncGenerator<string>;
+  #asked = 0;
+
+  constructor(port: number, flags: string[]) {
+    this.#process = new Deno.Command("redis-cli", {
+      args: ["-p", String(port), "--no-raw", ...flags.flatMap((flag) => [flag, "--show-pushes", "yes"])],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    this.#stdin = this.#process.stdin.getWriter();
+    this.#lines = lines(this.#process.stdout);
+  }
+
+  /** What it prints for a command, pushes that came meanwhile before it. */
+  async say(command: string): Promise<string> {
+    const end = `end of answer ${++this.#asked}`;
+    const timer = setTimeout(() => this.#process.kill("SIGKILL"), ANSWER_MS_MAX);
+    try {
+      await this.#stdin.write(new TextEncoder().encode(`${command}\nECHO "${end}"\n`));
+      let printed = "";
+      for (;;) {
+        const { value, done } = await this.#lines.next();
+        if (done === true) throw new Error(`redis-cli ended, or was ended after ${ANSWER_MS_MAX} ms: ${printed}`);
+        if (value.includes(end)) return printed;
+        printed += value + "\n";
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#stdin.close();
+    while ((await this.#lines.next()).done !== true);
+    const { code } = await this.#process.status;
+    assert.equal(code, 0);
+  }
+}
+
+function checksOf(
+  name: string,
+  port: number,
+  flags: string[],
+  session: Session,
+): [string, () => Promise<string | void>][] {
   const cli = async (words: string[], stdin?: Uint8Array) => {
     const process = new Deno.Command("redis-cli", {
       args: ["-p", String(port), ...flags, ...words],
       stdin: stdin === undefined ? "null" : "piped",
       stdout: "piped",
       stderr: "piped",
+      signal: AbortSignal.timeout(ANSWER_MS_MAX),
     }).spawn();
     if (stdin !== undefined) {
       const writer = process.stdin.getWriter();
@@ -32,8 +111,21 @@ export function redisCliChecks(port: number, name: string, flags: string[]): Che
   const values = (reply: string) =>
     new Map([...reply.matchAll(/(\w+)[\n ](\S*)/g)].map((match) => [match[1], match[2]]));
   const bytes = (text: string) => new TextEncoder().encode(text);
+  /** It finds its way back by itself: it reads the `count` events that were there, and appends one. */
+  const again = async (count: number) => {
+    let reply = "", failures = -1;
+    do {
+      assert(++failures < TRIES_MAX, reply);
+      reply = await session.say(`ESCAN ${name} - +`);
+      // That the link is lost stands on stderr; what was pushed before may stand here.
+    } while (!reply.includes("has_more"));
+    assert.equal(reply.match(/event_name/g)?.length, count, reply);
+    assert.match(await session.say(`EAPPEND ${name} Again EXPECTED_VERSION ${count - 1}`), /stream_version/);
+    return failures === 0 ? "" : `after ${failures} commands that failed`;
+  };
   return [
     ["connect", async () => {
+      assert.equal(await session.say("PING"), "PONG\n");
       assert.equal(await text(["PING"]), "PONG\n");
       assert.equal(await text([], bytes("PING\nECHO héllo\n")), "PONG\nhéllo\n");
     }],
@@ -88,6 +180,47 @@ export function redisCliChecks(port: number, name: string, flags: string[]): Che
       assert.match(reply, /^ERR .*EMAPPEND/);
       assert.match(reply, /\n\nPONG\n$/);
     }],
+    ["EREAD woken", async () => {
+      const reply = await text(["--no-raw", "EREAD", "BLOCK", "10000", "STREAMS", `${name}-woken`, "0"]);
+      assert.match(reply, /"Woken"/);
+    }],
+    ["EREAD null", async () => {
+      assert.equal(
+        await text(["--no-raw", "EREAD", "BLOCK", "50", "STREAMS", `${name}-woken`, "1"]),
+        "(nil)\n",
+      );
+    }],
+    ["push", async () => {
+      if (!flags.includes("-3")) {
+        assert.match(await text(["ESUB", name, "FROM", "0"]), /^NOPROTO /);
+        throw new Skipped("RESP2 has no pushes: ESUB answers NOPROTO");
+      }
+      const stream = `${name}-live`;
+      await text(["EAPPEND", stream, "First"]);
+      await text(["EAPPEND", stream, "Second"]);
+      let printed = await session.say(`ESUB ${stream} FROM 0 WINDOW 2`);
+      const id = printed.trim().split("\n")[0];
+      // It reads pushes while it waits for a reply, and not else.
+      const readUntil = async (event: string) => {
+        for (let tries = 0; !printed.includes(`=> "${event}"`); tries++) {
+          assert(tries < TRIES_MAX, printed.slice(0, PRINTED_CHARS_MAX));
+          printed += await session.say("PING");
+        }
+      };
+      await readUntil("Second");
+      await text(["EAPPEND", stream, "Live"]);
+      printed += await session.say("PING");
+      assert.doesNotMatch(printed, /Live/, "the window holds it back");
+      printed += await session.say(`EACK ${id} 1`);
+      await readUntil("Live");
+      assert.match(await session.say(`EUNSUB ${id}`), /OK/);
+      await text(["EAPPEND", stream, "Late"]);
+      assert.doesNotMatch(await session.say("PING"), /Late/, "nothing comes any more");
+      assert.match(printed, /subscribe.*"First".*"Second".*PONG.*OK.*"Live"/s);
+      return "with --show-pushes yes, when it reads the next reply";
+    }],
+    ["after a stop", () => again(2)],
+    ["after kill -9", () => again(3)],
     ["help and hints", async () => {
       // deno-lint-ignore no-control-regex
       const help = (await text(["help", "EAPPEND"])).replace(/\x1b\[[0-9;]*m/g, "");

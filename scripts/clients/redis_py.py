@@ -1,19 +1,21 @@
-"""redis-py with its default settings: `python redis_py.py NAME FOLDER PORT`; the package is in FOLDER.
+"""redis-py with its default settings: `python redis_py.py FOLDER NAME PORT`; the package is in FOLDER.
 
-The same checks as in checks.mjs, told in the same way: a line of JSON each.
+The same checks as in checks.mjs, asked for in the same way.
 """
 
-import json
 import os
 import sys
+import time
 import traceback
 
-name, folder, port = sys.argv[1:4]
+folder, name, port = sys.argv[1:4]
 sys.path.insert(0, folder)
 import redis  # noqa: E402
 
 KEY = "5fd81ca5-59bf-4a9e-9149-fce4ee65c033"
 PIPELINE = 1000
+RECONNECT_SECONDS_MAX = 10
+PUSH_SECONDS_MAX = 10
 
 client = redis.Redis(port=int(port))
 
@@ -99,6 +101,65 @@ def multi():
     assert client.ping() is True
 
 
+def eread_woken():
+    """The client gives a reply 5 seconds unless told: BLOCK has to be shorter."""
+    reply = entries(client.execute_command("EREAD", "BLOCK", 4000, "STREAMS", name + "-woken", 0))
+    assert [entries(event)["event_name"] for event in reply["events"]] == [b"Woken"], reply
+
+
+def eread_null():
+    assert client.execute_command("EREAD", "BLOCK", 50, "STREAMS", name + "-woken", 1) is None
+
+
+def push():
+    """What a PubSub of the client reads is a list if it was pushed; a reply comes as it always does."""
+    stream = name + "-live"
+    client.execute_command("EAPPEND", stream, "First")
+    client.execute_command("EAPPEND", stream, "Second")
+    with client.pubsub() as link:
+
+        def read():
+            return link.parse_response(block=False, timeout=PUSH_SECONDS_MAX)
+
+        def expect_message(cursor, event):
+            kind, found, at, record = read()
+            assert (kind, found, at, record[b"event_name"]) == (b"message", subscription, cursor, event), record
+
+        link.execute_command("ESUB", stream, "FROM", 0, "WINDOW", 2)
+        subscription = read()
+        assert read() == [b"subscribe", subscription, 1]
+        expect_message(0, b"First")
+        expect_message(1, b"Second")
+        client.execute_command("EAPPEND", stream, "Live")
+        link.execute_command("PING")
+        assert read() == b"PONG", "the window holds it back"
+        link.execute_command("EACK", subscription, 1)
+        assert read() == b"OK"
+        expect_message(2, b"Live")
+        link.execute_command("EUNSUB", subscription)
+        assert read() == b"OK"
+        client.execute_command("EAPPEND", stream, "Late")
+        link.execute_command("PING")
+        assert read() == b"PONG", "nothing comes any more"
+
+
+def again(count):
+    """The client finds its way back by itself: it reads the `count` events that were there, and appends one."""
+    deadline = time.monotonic() + RECONNECT_SECONDS_MAX
+    failures = 0
+    while True:
+        try:
+            reply = entries(client.execute_command("ESCAN", name, "-", "+"))
+            break
+        except redis.ConnectionError:
+            failures += 1
+            if time.monotonic() > deadline:
+                raise
+    assert len(reply["events"]) == count, reply
+    client.execute_command("EAPPEND", name, "Again", "EXPECTED_VERSION", count - 1)
+    return "after %d commands that failed" % failures if failures else ""
+
+
 CHECKS = {
     "connect": connect,
     "append": append,
@@ -108,11 +169,24 @@ CHECKS = {
     "1 MiB binary": binary,
     "pipeline of 1,000": pipeline,
     "MULTI refused": multi,
+    "EREAD woken": eread_woken,
+    "EREAD null": eread_null,
+    "push": push,
+    "after a stop": lambda: again(2),
+    "after kill -9": lambda: again(3),
 }
 
-for check, body in CHECKS.items():
+
+def answer(check):
+    if check not in CHECKS:
+        return "failed", "there is no such check"
     try:
-        body()
-        print(json.dumps({"check": check}))
+        return "ok", CHECKS[check]() or ""
     except Exception:
-        print(json.dumps({"check": check, "error": traceback.format_exc()}))
+        return "failed", traceback.format_exc()
+
+
+for line in sys.stdin:
+    check = line.rstrip("\n")
+    verdict, text = answer(check)
+    print(check, verdict, text.replace("\n", "\u2028"), sep="\t", flush=True)

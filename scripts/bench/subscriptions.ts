@@ -1,0 +1,257 @@
+/**
+ * How fast a reader catches up with history, and how late it hears of what is appended, beside Redis Streams.
+ *
+ *     catch-up   one client reads all that is stored: by EPSUB, by EREAD; beside it XREAD COUNT
+ *     live       from the answer of an append until the event is there, at 1, 100 and 1,000 subscribers, each with a
+ *                socket of its own, by EPSUB and by EREAD BLOCK; beside it XREAD BLOCK
+ *
+ * The reader parses nothing: it looks for a mark at the end of each payload, so that what is measured is the server. It
+ * is one process for all its sockets, as busy as the server at 1,000 of them, and the same for both servers.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { type Address, Client, encodeCommand, pipelined } from "../resp_client.ts";
+
+const MARK = "@#!END";
+const PAYLOAD = "x".repeat(100 - MARK.length) + MARK;
+const STREAMS = 10_000;
+/** All events lie in one partition, as in Redis all lie in one stream. */
+const KEY = "c0ffee00-0000-4000-8005-400000000000";
+const LIVE_KEY = "c0ffee00-0000-4000-8009-400000000000";
+const COUNT = 1000;
+const WINDOW = 10_000;
+const PIPELINED = 1000;
+const READ_BYTES = 256 * 1024;
+const HEAD_CHARS = 2048;
+/** Where a subscription confirms. */
+const SUBSCRIBED = />3\r\n\+subscribe\r\n\+(.{36})\r\n/;
+
+/** Events that are not counted. */
+const WARM_UP = 5;
+
+export const SUBSCRIBERS = [1, 100, 1000];
+
+export interface CatchUp {
+  name: string;
+  eventsPerSecond: number;
+}
+
+export interface Latency {
+  name: string;
+  subscribers: number;
+  /** Over all subscribers and events, milliseconds from the answer of the append. */
+  msP50: number;
+  msP99: number;
+  msMax: number;
+}
+
+/** A socket that counts the events in what it reads. */
+class Reader implements Disposable {
+  readonly #socket: Deno.TcpConn;
+  readonly #slice = new Uint8Array(READ_BYTES);
+  /** The end of the last slice, in which a mark may have begun. */
+  #rest = "";
+  /** What came first: replies that are to be understood, not counted. */
+  #head = "";
+  events = 0;
+
+  private constructor(socket: Deno.TcpConn) {
+    this.#socket = socket;
+  }
+
+  static async open({ hostname, port }: Address): Promise<Reader> {
+    const socket = await Deno.connect({ hostname, port });
+    socket.setNoDelay(true);
+    return new Reader(socket);
+  }
+
+  async send(...words: (string | number)[]): Promise<void> {
+    const bytes = encodeCommand(words);
+    for (let at = 0; at < bytes.length;) at += await this.#socket.write(bytes.subarray(at));
+  }
+
+  /** Reads once, and returns how many events ended in it. */
+  async read(): Promise<number> {
+    const count = await this.#socket.read(this.#slice);
+    if (count === null) throw new Error("The server has closed the connection");
+    const bytes = Buffer.from(this.#slice.buffer, 0, count);
+    let found = 0;
+    if (this.#rest !== "" && (this.#rest + bytes.toString("latin1", 0, MARK.length - 1)).includes(MARK)) found++;
+    for (let at = bytes.indexOf(MARK); at >= 0; at = bytes.indexOf(MARK, at + MARK.length)) found++;
+    this.#rest = (this.#rest + bytes.toString("latin1", Math.max(0, count - MARK.length + 1))).slice(
+      -(MARK.length - 1),
+    );
+    if (this.#head.length < HEAD_CHARS) this.#head += bytes.toString("latin1", 0, HEAD_CHARS);
+    this.events += found;
+    return found;
+  }
+
+  /** Reads until so many events in all have come. */
+  async until(events: number): Promise<void> {
+    while (this.events < events) await this.read();
+  }
+
+  /** Reads until something has come that is understood, and returns it. */
+  async untilFirst(pattern: RegExp): Promise<string> {
+    for (;;) {
+      const found = pattern.exec(this.#head);
+      if (found !== null) return found[1]!;
+      if (this.#head.length >= HEAD_CHARS) throw new Error(`Expected ${pattern}, found ${this.#head}`);
+      await this.read();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.close();
+  }
+}
+
+/** Fills both servers with the same events, and reads them all, in turns. */
+export async function measureCatchUp(
+  esker: Address,
+  redis: Address,
+  rounds: number,
+  events: number,
+): Promise<CatchUp[]> {
+  {
+    using client = await Client.connect(esker);
+    await pipelined(Array(events).keys(), PIPELINED, async (i) => {
+      await client.call("EAPPEND", `caught-${i % STREAMS}`, "Happened", "PAYLOAD", PAYLOAD, "PARTITION_KEY", KEY);
+    });
+  }
+  {
+    using client = await Client.connect(redis);
+    await pipelined(Array(events).keys(), PIPELINED, async (i) => {
+      await client.call("XADD", "caught", `1-${i + 1}`, "name", "Happened", "payload", PAYLOAD);
+    });
+  }
+  const ways: [string, () => Promise<void>][] = [
+    ["EPSUB", () => bySubscription(esker, events)],
+    ["EREAD", () => byPull(esker, events, (from) => ["EREAD", "COUNT", COUNT, "PARTITIONS", KEY, from])],
+    ["XREAD", () => byPull(redis, events, (from) => ["XREAD", "COUNT", COUNT, "STREAMS", "caught", `1-${from}`])],
+  ];
+  const rates = new Map<string, number[]>(ways.map(([name]) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, read] of round % 2 === 0 ? ways : ways.toReversed()) {
+      const began = performance.now();
+      await read();
+      rates.get(name)!.push(events / (performance.now() - began) * 1000);
+    }
+  }
+  return Array.from(rates, ([name, values]) => ({ name, eventsPerSecond: median(values) }));
+}
+
+async function bySubscription(address: Address, events: number): Promise<void> {
+  using reader = await Reader.open(address);
+  await reader.send("HELLO", 3);
+  await reader.send("EPSUB", KEY, "FROM", 0, "WINDOW", WINDOW);
+  const id = await reader.untilFirst(SUBSCRIBED);
+  for (let acknowledged = 0; reader.events < events;) {
+    await reader.read();
+    if (reader.events - acknowledged < WINDOW / 2) continue;
+    acknowledged = reader.events;
+    await reader.send("EACK", id, acknowledged - 1);
+  }
+}
+
+async function byPull(address: Address, events: number, command: (from: number) => (string | number)[]): Promise<void> {
+  using reader = await Reader.open(address);
+  while (reader.events < events) {
+    await reader.send(...command(reader.events));
+    await reader.until(Math.min(events, reader.events + COUNT));
+  }
+}
+
+/** How readers of one kind wait for the next event. */
+interface Way {
+  name: string;
+  address: Address;
+  /** How many events there are already. */
+  count(client: Client): Promise<number>;
+  append(event: number): (string | number)[];
+  /** Before the first event. */
+  begin(reader: Reader, event: number): Promise<unknown>;
+  /** After each event. */
+  goOn(reader: Reader, event: number): Promise<unknown>;
+}
+
+function waysOfLive(esker: Address, redis: Address): Way[] {
+  const append = () => ["EAPPEND", "live", "Happened", "PAYLOAD", PAYLOAD, "PARTITION_KEY", LIVE_KEY];
+  const eread = (reader: Reader, event: number) => reader.send("EREAD", "BLOCK", 0, "PARTITIONS", LIVE_KEY, event);
+  const xread = (reader: Reader, event: number) => reader.send("XREAD", "BLOCK", 0, "STREAMS", "live", `1-${event}`);
+  const ours = { address: esker, count: (client: Client) => nextSequence(client), append };
+  return [
+    {
+      ...ours,
+      name: "EPSUB",
+      async begin(reader) {
+        await reader.send("HELLO", 3);
+        await reader.send("EPSUB", LIVE_KEY, "FROM", "LATEST", "WINDOW", 1_000_000);
+        await reader.untilFirst(SUBSCRIBED);
+      },
+      goOn: () => Promise.resolve(),
+    },
+    { ...ours, name: "EREAD BLOCK", begin: eread, goOn: eread },
+    {
+      name: "XREAD BLOCK",
+      address: redis,
+      count: async (client) => await client.call("XLEN", "live") as number,
+      append: (event) => ["XADD", "live", `1-${event + 1}`, "name", "Happened", "payload", PAYLOAD],
+      begin: xread,
+      goOn: xread,
+    },
+  ];
+}
+
+/** Appends events one by one, each when all have heard of the one before, and tells how late they heard. */
+export async function measureLive(esker: Address, redis: Address, appends: number): Promise<Latency[]> {
+  const measured: Latency[] = [];
+  for (const subscribers of SUBSCRIBERS) {
+    for (const way of waysOfLive(esker, redis)) {
+      // Fewer events for many readers: what counts is how often one was heard.
+      const late = await listen(way, subscribers, Math.max(5, Math.round(appends / Math.cbrt(subscribers))));
+      late.sort((a, b) => a - b);
+      const at = (part: number) => late[Math.min(late.length - 1, Math.floor(part * late.length))]!;
+      measured.push({ name: way.name, subscribers, msP50: at(0.5), msP99: at(0.99), msMax: late.at(-1)! });
+    }
+  }
+  return measured;
+}
+
+/** By how many milliseconds each reader heard of each event after its append was answered; 0 if before. */
+async function listen(way: Way, subscribers: number, appends: number): Promise<number[]> {
+  using appender = await Client.connect(way.address);
+  const readers: Reader[] = [];
+  try {
+    const first = await way.count(appender);
+    for (let i = 0; i < subscribers; i++) readers.push(await Reader.open(way.address));
+    for (const reader of readers) await way.begin(reader, first);
+    const late: number[] = [];
+    for (let i = 0; i < WARM_UP + appends; i++) {
+      // All are to wait already. Nobody misses an event who does not, but it would be found and not waited for.
+      for (let turns = 0; turns < 3; turns++) await appender.call("PING");
+      const arrivals = readers.map(async (reader) => {
+        await reader.until(i + 1);
+        return performance.now();
+      });
+      await appender.call(...way.append(first + i));
+      const answered = performance.now();
+      const arrived = await Promise.all(arrivals);
+      if (i >= WARM_UP) late.push(...arrived.map((at) => Math.max(0, at - answered)));
+      for (const reader of readers) await way.goOn(reader, first + i + 1);
+    }
+    return late;
+  } finally {
+    for (const reader of readers) reader[Symbol.dispose]();
+  }
+}
+
+async function nextSequence(client: Client): Promise<number> {
+  const last = await client.call("EPSEQ", LIVE_KEY) as number | null;
+  return last === null ? 0 : last + 1;
+}
+
+function median(values: number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
+}
