@@ -13,7 +13,7 @@ export const eack: AnsweringCommand = {
   summary: "Acknowledges the events of a subscription up to a cursor, which opens its window",
   syntax: "subscription_id cursor:integer",
   group: "subscriptions",
-  since: "0.2.0",
+  since: "0.1.0",
   prepare(args, { client }) {
     const id = args.uuid("subscription id");
     const cursor = args.number("cursor");

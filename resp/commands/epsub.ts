@@ -21,7 +21,7 @@ export const epsub: ReadingCommand = {
   syntax: "<* | partition | partition_key | first-last | list,of,these> " +
     "[FROM <LATEST | sequence:integer | MAP partition=sequence ... [DEFAULT sequence:integer]>] [WINDOW events:integer]",
   group: "subscriptions",
-  since: "0.2.0",
+  since: "0.1.0",
   prepare(args, { client, store }) {
     const partitions = partitionsOf(args.word(`selection (${SELECTOR})`), store);
     const { from, starts } = readFrom(args, "sequence", "partition");

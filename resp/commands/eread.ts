@@ -39,7 +39,7 @@ export const eread: ReadingCommand = {
     "<PARTITIONS <<partition:integer | partition_key> sequence:integer> ... | " +
     "STREAMS <stream_id [PARTITION_KEY uuid] version:integer> ...>",
   group: "events",
-  since: "0.2.0",
+  since: "0.1.0",
   prepare(args, { client, server, store }) {
     let count: number | undefined;
     let block: number | undefined;

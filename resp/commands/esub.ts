@@ -15,7 +15,7 @@ export const esub: ReadingCommand = {
   syntax: "<stream_id [PARTITION_KEY uuid]> ... " +
     "[FROM <LATEST | version:integer | MAP stream_id=version ...>] [WINDOW events:integer]",
   group: "subscriptions",
-  since: "0.2.0",
+  since: "0.1.0",
   prepare(args, { client, store }) {
     const streams: { streamId: string; partitionKey: string | undefined }[] = [];
     // A stream may be called FROM, but only the first of the list.

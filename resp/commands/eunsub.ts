@@ -12,7 +12,7 @@ export const eunsub: AnsweringCommand = {
   summary: "Ends a subscription of this connection",
   syntax: "subscription_id",
   group: "subscriptions",
-  since: "0.2.0",
+  since: "0.1.0",
   prepare(args, { client }) {
     const id = args.uuid("subscription id");
     args.end();

@@ -114,8 +114,10 @@ export async function measureCatchUp(
   rounds: number,
   events: number,
 ): Promise<CatchUp[]> {
+  let first: number; // Other measurements may have left events in the partition.
   {
     using client = await Client.connect(esker);
+    first = await nextSequence(client, KEY);
     await pipelined(Array(events).keys(), PIPELINED, async (i) => {
       await client.call("EAPPEND", `caught-${i % STREAMS}`, "Happened", "PAYLOAD", PAYLOAD, "PARTITION_KEY", KEY);
     });
@@ -127,8 +129,8 @@ export async function measureCatchUp(
     });
   }
   const ways: [string, () => Promise<void>][] = [
-    ["EPSUB", () => bySubscription(esker, events)],
-    ["EREAD", () => byPull(esker, events, (from) => ["EREAD", "COUNT", COUNT, "PARTITIONS", KEY, from])],
+    ["EPSUB", () => bySubscription(esker, first, events)],
+    ["EREAD", () => byPull(esker, events, (from) => ["EREAD", "COUNT", COUNT, "PARTITIONS", KEY, first + from])],
     ["XREAD", () => byPull(redis, events, (from) => ["XREAD", "COUNT", COUNT, "STREAMS", "caught", `1-${from}`])],
   ];
   const rates = new Map<string, number[]>(ways.map(([name]) => [name, []]));
@@ -142,10 +144,10 @@ export async function measureCatchUp(
   return Array.from(rates, ([name, values]) => ({ name, eventsPerSecond: median(values) }));
 }
 
-async function bySubscription(address: Address, events: number): Promise<void> {
+async function bySubscription(address: Address, first: number, events: number): Promise<void> {
   using reader = await Reader.open(address);
   await reader.send("HELLO", 3);
-  await reader.send("EPSUB", KEY, "FROM", 0, "WINDOW", WINDOW);
+  await reader.send("EPSUB", KEY, "FROM", first, "WINDOW", WINDOW);
   const id = await reader.untilFirst(SUBSCRIBED);
   for (let acknowledged = 0; reader.events < events;) {
     await reader.read();
@@ -180,7 +182,7 @@ function waysOfLive(esker: Address, redis: Address): Way[] {
   const append = () => ["EAPPEND", "live", "Happened", "PAYLOAD", PAYLOAD, "PARTITION_KEY", LIVE_KEY];
   const eread = (reader: Reader, event: number) => reader.send("EREAD", "BLOCK", 0, "PARTITIONS", LIVE_KEY, event);
   const xread = (reader: Reader, event: number) => reader.send("XREAD", "BLOCK", 0, "STREAMS", "live", `1-${event}`);
-  const ours = { address: esker, count: (client: Client) => nextSequence(client), append };
+  const ours = { address: esker, count: (client: Client) => nextSequence(client, LIVE_KEY), append };
   return [
     {
       ...ours,
@@ -247,8 +249,8 @@ async function listen(way: Way, subscribers: number, appends: number): Promise<n
   }
 }
 
-async function nextSequence(client: Client): Promise<number> {
-  const last = await client.call("EPSEQ", LIVE_KEY) as number | null;
+async function nextSequence(client: Client, key: string): Promise<number> {
+  const last = await client.call("EPSEQ", key) as number | null;
   return last === null ? 0 : last + 1;
 }
 
