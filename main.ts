@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { resolve } from "node:path";
 import { makeDataFolder, systemDisk } from "./core/mod.ts";
 import { type Exit, EXIT_CODES } from "./program/exit_codes.ts";
 import { type Level, LogBound, type LogOutput, openLog } from "./program/log.ts";
@@ -51,6 +52,8 @@ class Program {
   readonly #bound = new LogBound();
   readonly #output: LogOutput;
   #dir = "";
+  /** The folder that a repair makes. */
+  #to: string | undefined;
   #worker: Worker | null = null;
   #draining = false;
   #ending = false;
@@ -71,7 +74,7 @@ class Program {
     const worker = new Worker(new URL("./server.ts", import.meta.url), {
       type: "module",
       name: "server",
-      deno: { permissions: workerPermissions(this.#command.name, this.#options, this.#dir, SOURCE) },
+      deno: { permissions: workerPermissions(this.#command.name, this.#options, this.#dir, SOURCE, this.#to) },
     });
     this.#worker = worker;
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#hear(data);
@@ -81,7 +84,7 @@ class Program {
     };
     this.#tell({
       type: "start",
-      command: { ...this.#command, dir: this.#dir },
+      command: { ...this.#command, dir: this.#dir, ...(this.#to !== undefined && { to: this.#to }) },
       options: this.#options,
       version: VERSION,
       logBound: this.#bound.shared,
@@ -97,12 +100,29 @@ class Program {
       if (name === "serve") await makeDataFolder(systemDisk, dir);
       this.#dir = Deno.realPathSync(dir);
       if (!Deno.statSync(this.#dir).isDirectory) throw new Deno.errors.NotADirectory("It is not a folder");
-      return true;
+      return this.#command.name !== "repair" || await this.#makeNewFolder(this.#command.to);
     } catch (error) {
       const why = (error as Error).message;
       if (error instanceof Deno.errors.NotCapable) this.#end("denied", `Deno refuses: ${why}`);
       else if (name === "serve") this.#end("cannotCreate", `The data folder ${dir} cannot be made: ${why}`);
       else this.#end("notFound", `There is no data folder ${dir}: ${why}`);
+      return false;
+    }
+  }
+
+  /** Makes the folder that a repair writes, unless it is there. What may not be in it is for the Worker to say. */
+  async #makeNewFolder(to: string): Promise<boolean> {
+    try {
+      if (`${resolve(to)}/`.startsWith(`${this.#dir}/`)) {
+        this.#end("usage", `The new folder ${to} must not lie in the damaged one, ${this.#dir}: that is not touched`);
+        return false;
+      }
+      await makeDataFolder(systemDisk, to);
+      this.#to = Deno.realPathSync(to);
+      return true;
+    } catch (error) {
+      const exit = error instanceof Deno.errors.NotCapable ? "denied" : "cannotCreate";
+      this.#end(exit, `The new folder ${to} cannot be made: ${(error as Error).message}`);
       return false;
     }
   }

@@ -201,22 +201,28 @@ Deno.test("main: check finds nothing in a sound folder, and names file and offse
     const sound = await run("check", folder);
     assert.deepEqual([sound.code, sound.stderr], [0, ""]);
     assert.match(sound.stdout, /events 7, problems 0\n$/);
-    // A byte of the payload, wherever its partition has put it.
-    const found = [0, 1, 2, 3].map((bucket) => `${folder}/buckets/0000${bucket}/segments/0000000000/data.evts`)
-      .flatMap((path) => {
-        const bytes = Deno.readFileSync(path);
-        const at = new TextDecoder("latin1").decode(bytes).indexOf("first of the text");
-        return at < 0 ? [] : [{ path, bytes, at }];
-      });
-    assert.equal(found.length, 1);
-    const [{ path, bytes, at }] = found as [(typeof found)[0]];
-    bytes[at]! ^= 1;
-    Deno.writeFileSync(path, bytes);
-    const damaged = await run("check", folder);
-    assert.equal(damaged.code, 1);
-    assert.match(damaged.stdout, /data\.evts at offset \d+: /);
-    assert.doesNotMatch(damaged.stdout, /problems 0\n$/);
+    const { path } = damaged(folder);
+    const found = await run("check", folder);
+    assert.equal(found.code, 1);
+    assert.ok(found.stdout.startsWith(`${path} at offset `), found.stdout);
+    assert.match(found.stdout, /\n.*versions? 0 of stream "text" .* missing/);
+    assert.doesNotMatch(found.stdout, /problems 0\n$/);
   }));
+
+/** Flips a bit of the first event's payload, wherever its partition has put it. */
+function damaged(folder: string): { path: string; bytes: Uint8Array; at: number } {
+  const found = [0, 1, 2, 3].map((bucket) => `${folder}/buckets/0000${bucket}/segments/0000000000/data.evts`)
+    .flatMap((path) => {
+      const bytes = Deno.readFileSync(path);
+      const at = new TextDecoder("latin1").decode(bytes).indexOf("first of the text");
+      return at < 0 ? [] : [{ path, bytes, at }];
+    });
+  assert.equal(found.length, 1);
+  const [{ path, bytes, at }] = found as [(typeof found)[0]];
+  bytes[at]! ^= 1;
+  Deno.writeFileSync(path, bytes);
+  return { path, bytes, at };
+}
 
 Deno.test("main: dump prints every event as a line of JSON, by partition or by stream", () =>
   withFolder(async (folder) => {
@@ -240,6 +246,99 @@ Deno.test("main: dump prints every event as a line of JSON, by partition or by s
     const key = "00000000-0000-4000-8000-000000000000";
     assert.equal(lines(await run("dump", folder, "--stream", "text", "--partition-key", key))[0].name, "Keyed");
     assert.equal((await run("dump", folder, "--partition", "99")).code, EXIT_CODES.usage.code);
+  }));
+
+Deno.test("main: repair makes a new folder, says what is lost, and leaves the old one as it was", () =>
+  withFolder(async (above) => {
+    const [folder, to] = [`${above}/old`, `${above}/deep/new`];
+    await fill(folder);
+    const whole = await run("repair", folder, "--to", to);
+    assert.deepEqual([whole.code, whole.stderr], [0, ""]);
+    assert.equal(
+      whole.stdout,
+      "kept: transactions 7, events 7; salvaged: transactions 0, events 0; lost: transactions 0\n",
+    );
+    assert.match((await run("check", to)).stdout, /events 7, problems 0\n$/);
+    assert.equal((await run("dump", to)).stdout, (await run("dump", folder)).stdout);
+
+    const meta = Deno.readTextFileSync(`${folder}/meta.json`);
+    Deno.writeTextFileSync(`${folder}/meta.json`, meta.replace("32", "33"));
+    assert.equal((await run("repair", folder, "--to", `${to}1`)).code, EXIT_CODES.damaged.code);
+    const told = await run("repair", folder, "--to", `${to}1`, "--partition-count", "32");
+    assert.deepEqual([told.code, told.stderr], [0, ""]);
+    assert.match(told.stdout, /^.*meta\.json at offset 0: it fails its checksum\nkept: transactions 7, /);
+    Deno.writeTextFileSync(`${folder}/meta.json`, meta);
+
+    // The journal of so young a folder has all of it, and would mend what follows.
+    for (const name of ["a", "b"]) Deno.removeSync(`${folder}/journal/${name}`);
+    const { path, bytes, at } = damaged(folder);
+    const before = snapshot(folder);
+    const again = await run("repair", folder, "--to", `${to}2`);
+    assert.deepEqual([again.code, again.stderr], [1, ""]);
+    assert.deepEqual(snapshot(folder), before);
+    assert.deepEqual(Deno.readFileSync(path), bytes);
+    assert.ok(again.stdout.includes(`${path} at offset `) && at > 0, again.stdout);
+    assert.match(again.stdout, /^stream "text" of partition key [0-9a-f-]{36}: version 0 is lost$/m);
+    assert.match(
+      again.stdout,
+      /^kept: transactions 2, events 2; salvaged: transactions 4, events 4; lost: .* 1 or more$/m,
+    );
+    assert.match((await run("check", `${to}2`)).stdout, /events 2, problems 0\n$/);
+    const salvaged = Deno.readTextFileSync(`${to}2/salvaged.ndjson`).trimEnd().split("\n").map((line) =>
+      JSON.parse(line)
+    );
+    assert.deepEqual(salvaged.map(({ stream, version, payload }) => [stream, version, payload]), [
+      ...[["text", 1, "1"], ["text", 2, "2"], ["text", 3, "3"], ["text", 4, "4"]],
+    ]);
+  }));
+
+Deno.test("main: repair refuses a folder in use, a target that is not empty, and one in the old folder", () =>
+  withFolder(async (above) => {
+    const folder = `${above}/old`;
+    await fill(folder);
+    await Deno.mkdir(`${above}/full/x`, { recursive: true });
+    const cases: [Ended, keyof typeof EXIT_CODES, RegExp][] = [
+      [await run("repair", folder, "--to", `${above}/full`), "usage", /must be empty/],
+      [await run("repair", folder, "--to", `${folder}/new`), "usage", /must not lie in the damaged one/],
+      [await run("repair", `${above}/none`, "--to", `${above}/new`), "notFound", /There is no data folder/],
+    ];
+    await using _server = await ServerProcess.start({ command: COMMAND, folder });
+    cases.push([await run("repair", folder, "--to", `${above}/new`), "inUse", /old is in use/]);
+    for (const [{ code, stderr }, exit, message] of cases) {
+      assert.match(messages(stderr).at(-1)!, message);
+      assert.equal(code, EXIT_CODES[exit].code, stderr);
+    }
+    assert.equal([...Deno.readDirSync(folder)].some(({ name }) => name === "new"), false);
+  }));
+
+/** All bytes below a folder, by path. */
+function snapshot(folder: string): [string, number[]][] {
+  return [...Deno.readDirSync(folder)].sort((one, other) => one.name < other.name ? -1 : 1).flatMap((
+    { name, isFile },
+  ) =>
+    isFile ? [[name, [...Deno.readFileSync(`${folder}/${name}`)]] as [string, number[]]] : snapshot(`${folder}/${name}`)
+  );
+}
+
+Deno.test("main: a disk that is full but for its reserve refuses appends, and goes on reading", () =>
+  withFolder(async (folder) => {
+    await fill(folder);
+    await using server = await ServerProcess.start({
+      ...{ command: COMMAND, folder, flags: ["--disk-reserve-bytes", "1024GiB"] },
+    });
+    using client = await Client.connect(server.address);
+    await assert.rejects(
+      client.call("EAPPEND", "s", "n"),
+      /DISKFULL The disk has \d+ bytes free, 1099511627776 of them/,
+    );
+    assert.equal(await client.call("ESVER", "text"), 4);
+    const info = new TextDecoder().decode(await client.call("INFO") as Uint8Array);
+    assert.match(info, /disk_full:1\r\n/);
+    assert.match(info, /reserve_bytes:1099511627776\r\n/);
+    assert.equal(await server.stop(), 0);
+    assert.ok(
+      messages(server.output).includes("The disk is full but for its reserve: appends are refused until there is room"),
+    );
   }));
 
 /** Seven events in three streams and one under another key. */

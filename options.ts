@@ -39,6 +39,7 @@ export const SETTINGS = {
   "bucket.count": whole(1, 65_535, 4, "logs, at most one a partition; fixed when the folder is made"),
   "segment.size_bytes": bytes(128 * KIB, 4 * GIB - 1, 256 * MIB, "a log's file; fixed when the folder is made"),
   "journal.size_bytes": bytes(64 * KIB, GIB, 64 * MIB, "one of the journal's two files"),
+  "disk.reserve_bytes": bytes(0, 1024 * GIB, 64 * MIB, "appends are refused when less of the disk is free"),
   "cache.capacity_bytes": bytes(MIB, 1024 * GIB, 64 * MIB, "memory for blocks of the index files"),
   "append.strict_versioning": toggle(false, "refuse appends whose expected version is any or exists"),
   "resp.initial_protocol": choice([2, 3], 2, "RESP version of a link before its HELLO"),
@@ -47,6 +48,7 @@ export const SETTINGS = {
   "resp.nesting_max": whole(1, 64, 8, "arrays in arrays in a command"),
   "resp.clients_max": whole(1, 100_000, 10_000, "connections at a time"),
   "resp.output_bytes_max": bytes(16 * KIB, GIB, 512 * KIB, "replies that wait for a client to read them"),
+  "resp.input_bytes_max": bytes(MIB, 1024 * GIB, 256 * MIB, "unanswered large commands of all clients together"),
   "shutdown.timeout_ms": whole(1, 3_600_000, 10_000, "how long a stop may wait for what is in flight"),
   "node.count": whole(1, 65_535, 1, "nodes of the cluster; more than one comes later", { short: "n" }),
   "node.index": whole(0, 65_534, 0, "which of them this is", { short: "i" }),
@@ -70,6 +72,7 @@ export interface Address {
 export type Command =
   | { readonly name: "help" | "version" }
   | { readonly name: "serve" | "check" | "permissions"; readonly dir: string }
+  | { readonly name: "repair"; readonly dir: string; readonly to: string }
   | {
     readonly name: "dump";
     readonly dir: string;
@@ -136,6 +139,7 @@ const OTHER_FLAGS: Record<string, { form?: string; short?: string; help: string;
   "config": { form: "FILE", short: "c", help: `settings in TOML; ${DEFAULT_FILE} if it is there` },
   "help": { short: "h", help: "this text" },
   "version": { short: "V", help: "the version" },
+  "to": { form: "FOLDER", help: "the new folder: missing, or empty", command: "repair" },
   "partition": { form: "N", help: "only the events of this partition", command: "dump" },
   "stream": { form: "ID", help: "only the events of this stream", command: "dump" },
   "partition-key": { form: "KEY", help: "the stream's key, if not its default one", command: "dump" },
@@ -144,6 +148,11 @@ const OTHER_FLAGS: Record<string, { form?: string; short?: string; help: string;
 const COMMANDS: Record<string, { usage: string; help: string; words: number }> = {
   serve: { usage: "esker [serve]", help: "run the store (the default)", words: 0 },
   check: { usage: "esker check [FOLDER]", help: "verify every frame, chain and index of a data folder", words: 1 },
+  repair: {
+    usage: "esker repair [FOLDER] --to OTHER",
+    help: "make a new data folder of all that can be proved",
+    words: 1,
+  },
   dump: { usage: "esker dump [FOLDER]", help: "print its events as lines of JSON", words: 1 },
   permissions: { usage: "esker permissions", help: "print what the present settings need of Deno", words: 0 },
 };
@@ -483,6 +492,11 @@ function readCommand(flags: Flags, values: Values, problems: string[]): Command 
       ...(partitionKey !== undefined && { partitionKey }),
     };
   }
+  if (name === "repair") {
+    const to = flags.others.get("to");
+    if (to === undefined || to === "") problems.push("repair needs --to: where to make the new folder");
+    return { name, dir, to: to ?? "" };
+  }
   return { name: name as "serve" | "check" | "permissions", dir };
 }
 
@@ -562,6 +576,7 @@ function textOf(value: unknown): string {
 }
 
 function formatBytes(count: number): string {
+  if (count === 0) return "0";
   const [unit, size] = count % GIB === 0
     ? ["GiB", GIB]
     : count % MIB === 0

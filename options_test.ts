@@ -190,6 +190,9 @@ Deno.test("options: commands and their own flags", () => {
   assert.deepEqual(read("dump --stream s --partition-key k").command, {
     ...{ name: "dump", dir: "./data", stream: "s", partitionKey: "k" },
   });
+  assert.deepEqual(read("repair /x --to /y").command, { name: "repair", dir: "/x", to: "/y" });
+  assert.deepEqual(read("repair /x").problems, ["repair needs --to: where to make the new folder"]);
+  assert.deepEqual(read("check /x --to /y").problems, ["--to is for repair only"]);
   assert.deepEqual(read("permissions").command, { name: "permissions", dir: "./data" });
   assert.deepEqual(read("serve /x").problems, ["serve takes no word: found /x"]);
   assert.deepEqual(read("check a b").problems, ["check takes one folder: found a b"]);

@@ -1,6 +1,6 @@
 /**
  * The part that runs in the Worker, with only the permissions that the options need: it opens the data folder and the
- * listener, or checks or dumps the folder.
+ * listener, or checks, dumps or repairs the folder.
  *
  * What it has to tell it posts to main: that it is ready, that it lives, what it logs, how it ended. It never exits:
  * `Deno.exit` here would end this thread and leave main waiting for a word that never comes. A fatal reason is posted,
@@ -15,17 +15,21 @@ import {
   FolderInUse,
   FolderMismatch,
   InvalidArgument,
+  isWhole,
   NoSuchPartition,
   openDatabase,
   OverlayDisk,
+  repairFolder,
   systemDisk,
 } from "./core/mod.ts";
 import { type Environment, type Log, systemEnvironment } from "./core/environment.ts";
+import { NoSpace, TooFewFiles } from "./core/log/disk.ts";
 import { metaPath } from "./core/meta.ts";
 import { listen } from "./resp/mod.ts";
 import { dumpLine } from "./program/dump.ts";
 import type { Exit } from "./program/exit_codes.ts";
 import { type Level, LogBound } from "./program/log.ts";
+import { repairLines } from "./program/repair_report.ts";
 import { type Command, formatAddress, type Options, settingsAsText } from "./options.ts";
 import { newPeerId } from "./program/peer_id.ts";
 
@@ -78,7 +82,11 @@ async function run(start: Start): Promise<End> {
     if (bound.enter()) post({ type: "log", level, message, ...(facts && { facts: plain(facts) }) });
   };
   const { command } = start;
-  if (command.name !== "serve" && !systemDisk.exists(metaPath(command.dir))) {
+  // A folder without that file can be repaired, if it is one.
+  const mark = command.name === "repair" && systemDisk.exists(`${command.dir}/buckets`)
+    ? command.dir
+    : metaPath(command.dir);
+  if (command.name !== "serve" && !systemDisk.exists(mark)) {
     return { exit: "notFound", message: `There is no data folder ${command.dir}: it has no meta.json` };
   }
   switch (command.name) {
@@ -86,6 +94,8 @@ async function run(start: Start): Promise<End> {
       return await check(command.dir);
     case "dump":
       return await dump(command, log);
+    case "repair":
+      return await repair(command, start.options, log);
     default:
       return await serve(start, log);
   }
@@ -102,6 +112,7 @@ async function serve({ command: { dir }, options: { values, given }, version }: 
     segmentBytes: pinned("segment.size_bytes"),
     journalBytes: values["journal.size_bytes"],
     cacheBytes: values["cache.capacity_bytes"],
+    reserveBytes: values["disk.reserve_bytes"],
     environment,
     log,
   });
@@ -117,6 +128,7 @@ async function serve({ command: { dir }, options: { values, given }, version }: 
       nestingMax: values["resp.nesting_max"],
       clientsMax: values["resp.clients_max"],
       outputBytesMax: values["resp.output_bytes_max"],
+      inputBytesMax: values["resp.input_bytes_max"],
     },
     settings: () => settingsAsText(values),
     shutdown: () => post({ type: "shutdown" }),
@@ -132,7 +144,10 @@ async function serve({ command: { dir }, options: { values, given }, version }: 
     buckets: database.bucketCount,
     events: status.events,
   });
-  const heartbeat = setInterval(() => post({ type: "alive" }), HEARTBEAT_MS);
+  const heartbeat = setInterval(() => {
+    database.status(); // It looks how full the disk is, so that room is noticed, and logged, without an append.
+    post({ type: "alive" });
+  }, HEARTBEAT_MS);
   await drain.promise;
   await listener.close();
   await database.close();
@@ -156,7 +171,11 @@ async function dump(command: Command & { name: "dump" }, log: Log): Promise<End>
   // Over the folder, not in it: what a start would write stays in memory, and no room for a journal is made there.
   const disk = new OverlayDisk(systemDisk);
   const environment = systemEnvironment(fatal);
-  await using database = await openDatabase({ dir: command.dir, disk, journalBytes: 0, environment, log });
+  await using database = await openDatabase({
+    ...{ dir: command.dir, disk, environment, log },
+    journalBytes: 0,
+    reserveBytes: 0,
+  });
   const { partition, stream, partitionKey } = command;
   const scans = stream !== undefined
     ? [database.readStream(stream, partitionKey === undefined ? {} : { partitionKey })]
@@ -180,11 +199,23 @@ async function dump(command: Command & { name: "dump" }, log: Log): Promise<End>
   return { exit: "done" };
 }
 
+async function repair({ dir, to }: Command & { name: "repair" }, { values, given }: Options, log: Log): Promise<End> {
+  const report = await repairFolder({
+    ...{ dir, to, log, environment: systemEnvironment(fatal), journalBytes: values["journal.size_bytes"] },
+    partitionCount: given.has("partition.count") ? values["partition.count"] : undefined,
+    lineOf: dumpLine,
+    onProgress: (doneBytes, totalBytes) => post({ type: "progress", doneBytes, totalBytes }),
+  });
+  await print(repairLines(report));
+  return { exit: isWhole(report) ? "done" : "damaged" };
+}
+
 /** What to tell of an error, in one line, and how to end for it. */
 function explain(error: unknown, { options, command }: Start): { exit: Exit; message: string } {
   const message = error instanceof Error ? error.message : String(error);
   const code = (error as { code?: string }).code;
   const { dir } = command;
+  const written = command.name === "repair" ? command.to : dir;
   if (error instanceof FolderInUse) return { exit: "inUse", message };
   if (error instanceof Damaged) return { exit: "damaged", message };
   if (error instanceof FolderMismatch) return { exit: "mismatch", message };
@@ -197,11 +228,14 @@ function explain(error: unknown, { options, command }: Start): { exit: Exit; mes
     return { exit: "unavailable", message: `Cannot listen on ${address}: ${why}` };
   }
   if (error instanceof Deno.errors.NotCapable) return { exit: "denied", message: `Deno refuses: ${message}` };
-  if (error instanceof DiskFull || code === "ENOSPC" || code === "EDQUOT") {
-    return { exit: "cannotCreate", message: `The data folder ${dir} has no room: ${message}` };
+  if (error instanceof DiskFull || error instanceof NoSpace || code === "ENOSPC" || code === "EDQUOT") {
+    return { exit: "cannotCreate", message: `The data folder ${written} has no room: ${message}` };
   }
   if (error instanceof Deno.errors.PermissionDenied || code === "EACCES" || code === "EPERM" || code === "EROFS") {
-    return { exit: "cannotCreate", message: `The data folder ${dir} cannot be written: ${message}` };
+    return { exit: "cannotCreate", message: `The data folder ${written} cannot be written: ${message}` };
+  }
+  if (error instanceof TooFewFiles || code === "EMFILE" || code === "ENFILE") {
+    return { exit: "tooFewFiles", message: `Too few files may be open at a time (ulimit -n): ${message}` };
   }
   if (code === "EIO") return { exit: "disk", message };
   return {

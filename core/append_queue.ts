@@ -7,12 +7,14 @@
  * journal make all of them durable, and only then are they published and answered.
  *
  * A refusal leaves no trace. One that was decided on what the same batch had given out is told only when that batch is
- * durable; if the disk had no room after all, it is decided again.
+ * durable; if the disk had no room after all, it is decided again. While the disk is full (disk_room.ts) nothing new is
+ * accepted, but a retry is answered, and a wrong version is told as such.
  *
  * @module
  */
 import type { Bucket } from "./bucket.ts";
 import { equalBytes } from "./bytes.ts";
+import type { DiskRoom } from "./disk_room.ts";
 import { endProcess, type Environment } from "./environment.ts";
 import { Damaged, DiskFull, DuplicateEventId, LimitExceeded, StoreClosed, WrongExpectedVersion } from "./errors.ts";
 import { type AdmittedTransaction, type AppendResult, TRANSACTION_BYTES_MAX } from "./event.ts";
@@ -68,6 +70,7 @@ export class AppendQueue {
   readonly #buckets: readonly Bucket[];
   readonly #partitionCount: number;
   readonly #journal: Journal;
+  readonly #room: DiskRoom;
   readonly #environment: Environment;
   #waiting: Waiting[] = [];
   #inFlight: Waiting[] = [];
@@ -81,10 +84,17 @@ export class AppendQueue {
 
   appendedTransactions = 0;
 
-  constructor(buckets: readonly Bucket[], partitionCount: number, journal: Journal, environment: Environment) {
+  constructor(
+    buckets: readonly Bucket[],
+    partitionCount: number,
+    journal: Journal,
+    room: DiskRoom,
+    environment: Environment,
+  ) {
     this.#buckets = buckets;
     this.#partitionCount = partitionCount;
     this.#journal = journal;
+    this.#room = room;
     this.#environment = environment;
   }
 
@@ -117,11 +127,12 @@ export class AppendQueue {
   async #run(): Promise<void> {
     while (this.#waiting.length > 0) {
       const batches = this.#takeBatch();
-      const again: Waiting[] = [];
+      const again = new Set<Waiting>();
       const damaged: { bucket: Bucket; error: IndexDamaged }[] = [];
       for (const [bucket, waiting] of batches) {
         if (await bucket.roomForSegments()) continue;
         batches.delete(bucket);
+        this.#room.refused();
         for (const { reject } of waiting) reject(new DiskFull("The disk is too full to index what is already stored"));
       }
       const written: BucketBatch[] = [];
@@ -132,18 +143,25 @@ export class AppendQueue {
       await this.#commit(written, again);
       this.#givenIds.clear();
       for (const { bucket, error } of damaged) await rebuild(bucket, error);
+      const inOrder = again.size === 0 ? [] : this.#inFlight.filter((one) => again.has(one));
       this.#inFlight = [];
-      this.#waiting.unshift(...again);
+      this.#waiting.unshift(...inOrder);
     }
     this.#running = null; // In the same step as the look at what waits, or an append in between waits for ever.
   }
 
-  /** Nobody can say what is durable: whoever waits is told, and the process ends. */
+  /** Nobody can say what is durable: the process ends. */
   #fail(cause: unknown): void {
-    this.#failure = cause instanceof Error ? cause : new Error(String(cause));
+    const reason = cause instanceof Error ? cause : new Error(String(cause));
+    if (this.#failure === null) endProcess(this.#environment, reason);
+    this.end(reason);
+  }
+
+  /** The process is to end for `reason`, and nothing is acknowledged any more: whoever waits is told. */
+  end(reason: Error): void {
+    this.#failure ??= reason;
     for (const { reject } of [...this.#inFlight, ...this.#waiting]) reject(this.#failure);
     this.#waiting = [];
-    endProcess(this.#environment, this.#failure);
   }
 
   /** What waits, as much as one batch carries, by bucket. */
@@ -154,6 +172,7 @@ export class AppendQueue {
     const taken = count === this.#waiting.length ? this.#waiting : this.#waiting.slice(0, count);
     this.#waiting = count === this.#waiting.length ? [] : this.#waiting.slice(count);
     this.#inFlight = taken;
+    this.#room.beforeBatch(bytes);
     const batches = new Map<Bucket, Waiting[]>();
     for (const waiting of taken) {
       const bucket = this.#bucketOf(waiting.partition);
@@ -168,7 +187,7 @@ export class AppendQueue {
   #write(
     bucket: Bucket,
     waiting: Waiting[],
-    again: Waiting[],
+    again: Set<Waiting>,
     damaged: { bucket: Bucket; error: IndexDamaged }[],
   ): BucketBatch | null {
     const journal = this.#journal;
@@ -181,23 +200,31 @@ export class AppendQueue {
       if (frames.length > 0) bucket.log.write(frames, recordOffset);
       journal.endRecord(bucket.number, bucket.log.end.segment, recordOffset, bucket.log.end.logIndex);
     };
+    let rolling = false;
     const roll = () => {
+      rolling = true;
       endRecord();
       const previous = bucket.log.mark();
       bucket.log.roll();
       bucket.rolled(previous);
       recordOffset = bucket.log.end.offset;
       journal.beginRecord();
+      rolling = false;
     };
     try {
       for (const one of waiting) {
+        if (damaged.some((other) => other.bucket === bucket)) {
+          again.add(one); // After the one that waits for its index: who sent both expects them in that order.
+          continue;
+        }
         try {
           this.#decide(one, batch, roll);
         } catch (error) {
-          if (error instanceof NoSpace) throw error;
+          // A write that failed is no refusal: nobody can say what stands there now.
+          if (rolling || error instanceof NoSpace) throw error;
           if (error instanceof IndexDamaged) {
-            again.push(one);
-            if (!damaged.some((other) => other.bucket === bucket)) damaged.push({ bucket, error });
+            again.add(one);
+            damaged.push({ bucket, error });
           } else if (batch.accepted.length > 0) {
             batch.held.push({ waiting: one, error: error as Error });
           } else {
@@ -209,8 +236,9 @@ export class AppendQueue {
     } catch (error) {
       if (!(error instanceof NoSpace)) throw error;
       journal.revert(journalMark);
+      this.#room.refused();
       this.#takeBack(batch, again, error);
-      for (const one of waiting) if (!again.includes(one)) one.reject(diskFull(error)); // No effect on what was answered.
+      for (const one of waiting) if (!again.has(one)) one.reject(diskFull(error)); // No effect on what was answered.
       return null;
     }
     return batch.accepted.length === 0 && batch.held.length === 0 ? null : batch;
@@ -248,6 +276,7 @@ export class AppendQueue {
       if (events.length > 1) this.#own.set(event.streamKey, version, sequence);
     }
 
+    this.#room.take(waiting.frameBytesBound);
     const { segment, offset } = this.#encode(waiting, bucket, firstSequence, versions, prevs, roll);
     const accepted: Accepted = { waiting, partition, segment, offset, firstSequence, versions, retries: null };
     batch.accepted.push(accepted);
@@ -315,7 +344,7 @@ export class AppendQueue {
     return false;
   }
 
-  async #commit(batches: BucketBatch[], again: Waiting[]): Promise<void> {
+  async #commit(batches: BucketBatch[], again: Set<Waiting>): Promise<void> {
     const journal = this.#journal;
     if (!journal.isEmpty) {
       try {
@@ -324,9 +353,12 @@ export class AppendQueue {
         if (!(error instanceof NoSpace)) throw error;
         for (const batch of batches) this.#takeBack(batch, again, error);
         journal.abandon();
+        this.#room.refused();
         return;
       }
       await journal.commit(this.#inFlight.length <= FEW); // Only now may anyone be told that these events exist.
+      if (this.#failure !== null) throw this.#failure; // But not when another part of the store has asked for the end.
+      this.#room.stored();
     }
     for (const { bucket, accepted, held } of batches) {
       for (const one of accepted) bucket.publish(one.waiting.transaction, one);
@@ -342,14 +374,14 @@ export class AppendQueue {
   }
 
   /** The disk had no room for a bucket's part of the batch: as if it had never been. What was decided on it is decided again. */
-  #takeBack({ bucket, logMark, accepted, held }: BucketBatch, again: Waiting[], reason: NoSpace): void {
+  #takeBack({ bucket, logMark, accepted, held }: BucketBatch, again: Set<Waiting>, reason: NoSpace): void {
     bucket.takeBack(logMark);
     for (const { waiting, retries } of accepted) {
       waiting.reject(diskFull(reason));
       for (const retry of retries ?? []) retry.waiting.reject(diskFull(reason));
       for (const { eventId } of waiting.transaction.events) this.#givenIds.delete(formatUuid(eventId));
     }
-    for (const { waiting } of held) again.push(waiting);
+    for (const { waiting } of held) again.add(waiting);
   }
 
   #bucketOf(partition: number): Bucket {

@@ -272,13 +272,21 @@ export class Bucket {
       offset: damaged.offset,
       reason: damaged.reason,
     });
+    const { end } = this.watermark;
+    const made: Segment = { ...segment, index: SegmentIndex.open(this.#indexContext, folderOf(segment.path)) };
+    let damage: Damaged | null;
+    try {
+      const header = this.#header(segment.number, segment.path);
+      const endOffset = segment.number < end.segment ? segment.identity!.endOffset : end.offset;
+      damage = this.#indexFrames(made, startOf(header), endOffset).damage;
+    } catch (error) {
+      // Unless it is damage the old index stays, and is met again: one that lacks events would say there are none.
+      if (!(error instanceof Damaged)) throw error;
+      damage = error;
+    }
     segment.sealed = false;
     segment.index.close();
-    segment.index = SegmentIndex.open(this.#indexContext, folderOf(segment.path));
-    const header = this.#header(segment.number, segment.path);
-    const { end } = this.watermark;
-    const endOffset = segment.number < end.segment ? segment.identity!.endOffset : end.offset;
-    const { damage } = this.#indexFrames(segment, startOf(header), endOffset);
+    segment.index = made.index;
     if (damage === null) return;
     segment.identity = null; // An index that lacks events must never be sealed as the whole.
     this.noteDamage(damage, segment.number);

@@ -2,26 +2,29 @@
  * Whether a data folder is what was written: every frame, the chain that ties them, every version and sequence, and
  * every index file, byte for byte against one made anew. Nothing in the folder is touched.
  *
+ * It goes on behind damage, as far as what stands there can be proved (proved_log.ts): so it also says what is missing,
+ * which entries of a bucket's log, which sequences of a partition, which versions of a stream.
+ *
  * What the journal still has to say to the segments is taken into account, as the next start would.
  *
  * @module
  */
-import { identityOf, startOf } from "./bucket.ts";
+import { identityOf } from "./bucket.ts";
 import { systemEnvironment } from "./environment.ts";
-import { Damaged, FolderInUse } from "./errors.ts";
+import { Damaged } from "./errors.ts";
+import { type FolderReading, openReading, segmentSizes } from "./folder_reading.ts";
 import { BlockCache } from "./index/block_cache.ts";
-import { HeadTable } from "./index/heads.ts";
 import { runSliced, SegmentIndex } from "./index/segment_index.ts";
 import { type Disk, systemDisk } from "./log/disk.ts";
 import { FilePool } from "./log/file_pool.ts";
 import type { Frame } from "./log/format.ts";
-import { emptyLogEnd, type LogEnd } from "./log/journal_format.ts";
 import { segmentFolder, segmentPath } from "./log/layout.ts";
-import { OverlayDisk } from "./log/overlay_disk.ts";
-import { recover, type RecoveredBucket } from "./log/recovery.ts";
-import { framesInOrder, readSegmentHeader } from "./log/segment_reader.ts";
-import { metaPath, readMeta, saltOf } from "./meta.ts";
+import type { OverlayDisk } from "./log/overlay_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
+import { ProvedLog } from "./proved_log.ts";
+import { type Break, rangeText, Succession } from "./succession.ts";
+import { textOf } from "./text.ts";
+import { formatUuid } from "./uuid.ts";
 
 export interface FoundProblem {
   file: string;
@@ -60,35 +63,31 @@ export async function checkFolder(options: CheckOptions): Promise<CheckReport> {
   const below = options.disk ?? systemDisk;
   const dir = options.dir.replace(/(?<=.)\/+$/, "");
   const report: CheckReport = { segments: 0, frames: 0, events: 0, problems: [], notes: [] };
-  if (!below.exists(metaPath(dir))) {
-    report.problems.push({ file: metaPath(dir), offset: 0, reason: "it is missing: this is not a data folder" });
-    return report;
-  }
-  const lock = await below.lock(`${dir}/lock`);
-  if (lock === null) throw new FolderInUse(dir);
+  let folder: FolderReading;
   try {
-    const disk = new OverlayDisk(below);
-    const meta = readMeta(disk, dir)!;
-    const { buckets, redoneBytes } = await recover(disk, dir, saltOf(meta));
-    if (redoneBytes > 0) {
-      report.notes.push(`The journal has ${redoneBytes} bytes that the next start writes to segments`);
-    }
-    let totalBytes = 0;
-    for (const [bucket, { end }] of buckets.entries()) {
-      for (let number = 0; number <= end.segment; number++) {
-        totalBytes += sizeOf(disk, segmentPath(dir, bucket, number));
-      }
-    }
-    let doneBytes = 0;
-    const progress = (bytes: number) => options.onProgress?.(doneBytes += bytes, totalBytes);
-    for (const [bucket, recovered] of buckets.entries()) {
-      await new BucketCheck(below, disk, dir, bucket, meta, report, progress).run(recovered);
-    }
+    folder = await openReading(below, dir);
   } catch (error) {
     if (!(error instanceof Damaged)) throw error;
     report.problems.push(problemOf(error));
+    return report;
+  }
+  try {
+    const { disk, meta, buckets, redoneBytes } = folder;
+    if (redoneBytes > 0) {
+      report.notes.push(`The journal has ${redoneBytes} bytes that the next start writes to segments`);
+    }
+    const totalBytes = segmentSizes(disk, dir, meta.bucketCount).reduce((sum, bytes) => sum + bytes, 0);
+    let doneBytes = 0;
+    const progress = (bytes: number) => options.onProgress?.(doneBytes += bytes, totalBytes);
+    // One loss in the journal is the damage of each bucket that it may have cost something: it is told once.
+    for (const damage of new Set(buckets.map(({ damage }) => damage))) {
+      if (damage !== null) report.problems.push(problemOf(damage));
+    }
+    for (const [bucket, recovered] of buckets.entries()) {
+      await new BucketCheck(below, disk, dir, bucket, meta, report, progress).run(recovered);
+    }
   } finally {
-    lock.release();
+    folder.release();
   }
   return report;
 }
@@ -96,12 +95,8 @@ export async function checkFolder(options: CheckOptions): Promise<CheckReport> {
 class BucketCheck {
   readonly #environment = systemEnvironment();
   readonly #pool: FilePool;
-  readonly #heads = new HeadTable();
-  readonly #nextSequences = new Map<number, number>();
-  /** How far the log was read. */
-  #position: LogEnd;
-  /** Something before could not be read: what follows cannot be compared with it. */
-  #broken = false;
+  readonly #cache = new BlockCache(CACHE_BYTES);
+  readonly #succession = new Succession();
 
   constructor(
     readonly below: Disk,
@@ -113,58 +108,67 @@ class BucketCheck {
     readonly progress: (bytes: number) => void,
   ) {
     this.#pool = new FilePool(disk);
-    this.#position = emptyLogEnd(bucket);
   }
 
-  async run(recovered: RecoveredBucket): Promise<void> {
-    if (recovered.damage !== null) this.report.problems.push(problemOf(recovered.damage));
-    // Nothing was ever acknowledged in this bucket.
-    const { end } = recovered;
-    if (end.logIndex === 0) return;
-    for (let number = 0; number <= end.segment; number++) {
-      const path = segmentPath(this.dir, this.bucket, number);
-      try {
-        await this.#segment(number, path, number === end.segment ? end.offset : null);
-      } catch (error) {
-        if (!(error instanceof Damaged)) throw error;
-        this.report.problems.push(problemOf(error));
-        this.#broken = true;
-      }
-      this.#pool.forget(path);
+  async run({ end, damage }: FolderReading["buckets"][number]): Promise<void> {
+    const { dir, bucket, meta: { partitionCount, bucketCount } } = this;
+    const log = new ProvedLog({
+      ...{ pool: this.#pool, cache: this.#cache, environment: this.#environment, dir, bucket },
+      ...{ partitionCount, bucketCount, end, open: damage !== null },
+    });
+    for (let number = 0; number <= log.lastSegment; number++) {
+      await this.#segment(log, number);
+      this.#pool.forget(segmentPath(dir, bucket, number));
+    }
+    for (const [partition, promised] of log.promised) {
+      const next = this.#succession.nextSequence(partition);
+      if (promised <= next) continue;
+      this.#problem({
+        file: segmentPath(dir, bucket, log.position.segment),
+        offset: log.position.offset,
+        reason: `sequences ${
+          rangeText(next, promised)
+        } of partition ${partition} are missing, and what came after them`,
+      });
     }
     this.#pool.close();
   }
 
-  async #segment(number: number, path: string, activeEnd: number | null): Promise<void> {
+  async #segment(log: ProvedLog, number: number): Promise<void> {
+    const path = segmentPath(this.dir, this.bucket, number);
     if (this.disk.exists(path)) this.report.segments++;
-    const header = readSegmentHeader(this.#pool, path, this.bucket, number);
-    if (
-      !this.#broken &&
-      (header.firstLogIndex !== this.#position.logIndex || !header.prevChain.equals(this.#position.chain))
-    ) {
-      this.report.problems.push({
-        file: path,
-        offset: 0,
-        reason: "the segment does not follow from the one before it",
-      });
-    }
-    this.#position = startOf(header);
-    const fileBytes = this.#pool.size(path);
-    const end = activeEnd ?? fileBytes;
-    if (fileBytes < end) throw new Damaged(path, fileBytes, `the file ends here: acknowledged frames reach to ${end}`);
-
-    const cache = new BlockCache(CACHE_BYTES);
     const rebuilt = `${segmentFolder(this.dir, this.bucket, number)}/check`;
     this.disk.makeFolder(rebuilt);
-    const index = SegmentIndex.open({ pool: this.#pool, cache, environment: this.#environment }, rebuilt);
+    const index = SegmentIndex.open(
+      { pool: this.#pool, cache: new BlockCache(CACHE_BYTES), environment: this.#environment },
+      rebuilt,
+    );
+    let firstLogIndex: number | null = null;
+    let isWhole = true;
     let told = 0;
-    for (const { frame, offset } of framesInOrder(this.#pool, path, this.#position, end)) {
+    for (const found of log.segment(number)) {
+      if (found.kind === "damage") {
+        isWhole = false;
+        this.#problem(found.damage);
+        continue;
+      }
+      const { offset } = found;
+      if (found.kind === "lost") {
+        const { from, end } = found;
+        const reason = `entries ${rangeText(from, end)} of the log of bucket ${this.bucket} are missing`;
+        this.#problem({ file: found.path, offset, reason });
+        continue;
+      }
+      const { frame } = found;
+      firstLogIndex ??= frame.logIndex;
       this.report.frames++;
       while (frame.next()) {
         this.report.events++;
         const streamKey = frame.streamKey();
-        this.#event(frame, streamKey, path, offset);
-        index.add(frame.eventId, streamKey, frame.version, frame.partition, frame.sequence, offset);
+        if (!this.#follows(frame, streamKey, path, offset)) isWhole = false;
+        if (isWhole) {
+          index.add(frame.eventId, streamKey, frame.version, frame.partition, frame.sequence, offset);
+        }
       }
       if (offset - told >= PROGRESS_BYTES) {
         this.progress(offset - told);
@@ -172,36 +176,43 @@ class BucketCheck {
         await this.#environment.pause();
       }
     }
-    this.progress(end - told);
-    if (activeEnd === null) {
-      const identity = identityOf(this.bucket, header.firstLogIndex, this.#position);
-      await runSliced(index.seal(identity), this.#environment);
+    if (this.disk.exists(path)) this.progress(log.position.offset - told);
+    if (isWhole && firstLogIndex !== null && number < log.lastSegment) {
+      await runSliced(index.seal(identityOf(this.bucket, firstLogIndex, log.position)), this.#environment);
       this.#compareIndexes(segmentFolder(this.dir, this.bucket, number), rebuilt);
     }
     index.close();
     this.disk.remove(rebuilt);
   }
 
-  #event(frame: Frame, streamKey: Uint8Array, file: string, offset: number): void {
-    const { partition, sequence, version, prev } = frame;
-    const wrong = (reason: string) => this.report.problems.push({ file, offset, reason });
+  /** Whether the event under the cursor has the numbers that it must have. */
+  #follows(frame: Frame, streamKey: Uint8Array, file: string, offset: number): boolean {
+    const { partition } = frame;
     const expected = partitionOf(partitionHash(frame.partitionKeyBytes()), this.meta.partitionCount);
     if (partition !== expected || bucketOf(partition, this.meta.bucketCount) !== this.bucket) {
-      wrong(
-        `an event of partition ${partition} stands in bucket ${this.bucket}: its key belongs to partition ${expected}`,
-      );
+      const reason =
+        `an event of partition ${partition} stands in bucket ${this.bucket}: its key belongs to partition ${expected}`;
+      this.#problem({ file, offset, reason });
     }
-    const nextSequence = this.#nextSequences.get(partition) ?? 0;
-    const head = this.#heads.get(streamKey);
-    if (!this.#broken) {
-      if (sequence !== nextSequence) wrong(`sequence ${sequence} of partition ${partition}: ${nextSequence} is next`);
-      const nextVersion = head === null ? 0 : head.version + 1;
-      if (version !== nextVersion) wrong(`version ${version} of its stream: ${nextVersion} is next`);
-      const distance = head === null ? 0 : sequence - head.sequence;
-      if (prev !== distance) wrong(`the event before is ${prev} sequences back: ${distance} is right`);
-    }
-    this.#nextSequences.set(partition, sequence + 1);
-    this.#heads.set(streamKey, version, sequence);
+    const breaks = this.#succession.take(frame, streamKey);
+    for (const one of breaks) this.#problem({ file, offset, reason: this.#describe(one, frame) });
+    return breaks.length === 0;
+  }
+
+  #describe({ of, found, expected }: Break, frame: Frame): string {
+    if (of === "previous event") return `the event before is ${found} sequences back: ${expected} is right`;
+    const what = of === "partition"
+      ? `partition ${frame.partition}`
+      : `stream ${JSON.stringify(textOf(frame.bytes, frame.streamIdAt, frame.streamIdEnd))} of partition key ${
+        formatUuid(frame.partitionKeyBytes())
+      }`;
+    const number = of === "partition" ? "sequence" : "version";
+    if (found < expected) return `${number} ${found} of ${what}: ${expected} is next`;
+    return `${number}s ${rangeText(expected, found)} of ${what} are missing before this`;
+  }
+
+  #problem({ file, offset, reason }: FoundProblem): void {
+    this.report.problems.push({ file, offset, reason });
   }
 
   #compareIndexes(folder: string, rebuilt: string): void {
@@ -233,14 +244,6 @@ function readAll(disk: Disk, path: string): Uint8Array {
   const file = disk.open(path, "read");
   const bytes = new Uint8Array(file.size());
   file.read(bytes, 0);
-  file.close();
-  return bytes;
-}
-
-function sizeOf(disk: Disk, path: string): number {
-  if (!disk.exists(path)) return 0;
-  const file = disk.open(path, "read");
-  const bytes = file.size();
   file.close();
   return bytes;
 }

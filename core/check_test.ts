@@ -69,6 +69,32 @@ Deno.test("check names the file and offset of every flipped byte of segments and
   }
 });
 
+Deno.test("check says behind damage what is missing: entries, sequences and versions", async () => {
+  const { disk, store } = await filled();
+  await store.close();
+  const path = disk.files(DIR).find((name) => name.endsWith("00001/segments/0000000001/data.evts"))!;
+  disk.flip(path, 1000, 1);
+  const { problems, events, frames } = await checkFolder({ dir: DIR, disk });
+  assert.ok(problems.every(({ file }) => file === path));
+  const told = problems.map(({ reason }) => reason);
+  assert.equal(told[0], "a frame fails its checksum");
+  assert.ok(problems[0]!.offset <= 1000 && problems[0]!.offset > 800, `${problems[0]!.offset}`);
+  assert.match(told[1]!, /^entries \d+ of the log of bucket 1 are missing$/);
+  assert.match(told[2]!, /^sequences \d+( to \d+)? of partition \d are missing before this$/);
+  assert.match(told[3]!, /^versions \d+ of stream "\w\d?" of partition key [0-9a-f-]{36} are missing before this$/);
+  assert.equal(frames, 599);
+  assert.ok(events === 899 || events === 898);
+});
+
+Deno.test("check of a folder without its journal still reads every segment", async () => {
+  const { disk, store } = await filled();
+  await store.close();
+  for (const name of ["a", "b"]) disk.remove(`${DIR}/journal/${name}`);
+  const { problems, events } = await checkFolder({ dir: DIR, disk });
+  assert.deepEqual(problems.map(({ reason }) => reason), ["the journal file is missing"]);
+  assert.equal(events, 900);
+});
+
 Deno.test("check tells of index files that are missing as a note: the next start makes them", async () => {
   const { disk, store } = await filled();
   await store.close();

@@ -8,7 +8,8 @@
  */
 import { AppendQueue } from "./append_queue.ts";
 import { Bucket } from "./bucket.ts";
-import { type Environment, type Log, systemEnvironment } from "./environment.ts";
+import { DiskRoom } from "./disk_room.ts";
+import { type Environment, type Log, systemEnvironment, withEnding } from "./environment.ts";
 import {
   Damaged,
   FolderInUse,
@@ -71,9 +72,20 @@ export interface DatabaseOptions {
   cacheBytes?: number | undefined;
   /** Bound of the cache of the newest events, which live subscribers share; 16 MiB when left out. */
   tailBytes?: number | undefined;
+  /**
+   * Bytes of the disk that appends may not touch, so that index files always find room; 0 for none. Left out: 64 MiB,
+   * or a quarter of a segment if that is less. It takes the permission to ask how full the disk is (`statfs`).
+   */
+  reserveBytes?: number | undefined;
   disk?: Disk;
   environment?: Environment;
   log?: Log;
+}
+
+/** Why the process is to end, once the engine has asked for it, and what is to be done then. */
+interface Ending {
+  reason: Error | null;
+  act(): void;
 }
 
 const PARTITION_COUNT = 32;
@@ -82,7 +94,11 @@ const SEGMENT_BYTES = 256 * 1024 * 1024;
 const JOURNAL_BYTES = 64 * 1024 * 1024;
 const CACHE_BYTES = 64 * 1024 * 1024;
 const TAIL_BYTES = 16 * 1024 * 1024;
+/** The index files of a segment are rarely larger than a quarter of it. */
+const RESERVE_BYTES_MAX = 64 * 1024 * 1024;
 const PARTITION_COUNT_MAX = 65_535;
+/** Of many streams that are subscribed to, others have their turn after so many. */
+const PAUSE_STREAMS = 256;
 
 /**
  * Opens a data folder, or makes it.
@@ -106,9 +122,11 @@ export class Database implements EventStore {
   readonly #cache: BlockCache;
   readonly #buckets: Bucket[];
   readonly #journal: Journal;
+  readonly #room: DiskRoom;
   readonly #queue: AppendQueue;
   readonly #subscriptions = new Set<DatabaseSubscription>();
   #closing: Promise<void> | null = null;
+  readonly #ending: Ending;
 
   private constructor(parts: {
     meta: Meta;
@@ -119,6 +137,8 @@ export class Database implements EventStore {
     cache: BlockCache;
     buckets: Bucket[];
     journal: Journal;
+    room: DiskRoom;
+    ending: Ending;
   }) {
     this.partitionCount = parts.meta.partitionCount;
     this.bucketCount = parts.meta.bucketCount;
@@ -130,12 +150,20 @@ export class Database implements EventStore {
     this.#cache = parts.cache;
     this.#buckets = parts.buckets;
     this.#journal = parts.journal;
-    this.#queue = new AppendQueue(parts.buckets, this.partitionCount, parts.journal, parts.environment);
+    this.#room = parts.room;
+    this.#ending = parts.ending;
+    this.#queue = new AppendQueue(parts.buckets, this.partitionCount, parts.journal, parts.room, parts.environment);
+    parts.ending.act = () => this.#end(parts.ending.reason!);
+    if (parts.ending.reason !== null) parts.ending.act(); // The upkeep of a bucket has failed while others were opened.
   }
 
   static async open(options: DatabaseOptions): Promise<Database> {
     const disk = options.disk ?? systemDisk;
-    const environment = options.environment ?? systemEnvironment();
+    const ending: Ending = { reason: null, act: () => {} };
+    const environment = withEnding(options.environment ?? systemEnvironment(), (reason) => {
+      ending.reason ??= reason;
+      ending.act();
+    });
     const log = options.log ?? (() => {});
     const dir = options.dir.replace(/(?<=.)\/+$/, "");
     await makeDataFolder(disk, dir);
@@ -165,7 +193,20 @@ export class Database implements EventStore {
         },
         recovered,
       );
-      return new Database({ meta, created: found === null, environment, lock, pool, cache, buckets, journal });
+      const reserveBytes = options.reserveBytes ?? Math.min(RESERVE_BYTES_MAX, Math.floor(meta.segmentBytes / 4));
+      const room = new DiskRoom({ disk, dir, environment, log, reserveBytes });
+      return new Database({
+        meta,
+        created: found === null,
+        environment,
+        lock,
+        pool,
+        cache,
+        buckets,
+        journal,
+        room,
+        ending,
+      });
     } catch (error) {
       // Their maintenance goes on in the folder: not after the lock is given back. This error is the one to tell.
       await Promise.allSettled(buckets.map((bucket) => bucket.close()));
@@ -212,7 +253,11 @@ export class Database implements EventStore {
       ? this.#partitionSources(selection)
       : await this.#streamSources(selection);
     this.#requireOpen();
-    const subscription = new DatabaseSubscription(sources, () => this.#subscriptions.delete(subscription));
+    const subscription = new DatabaseSubscription(
+      sources,
+      () => this.#environment.pause(),
+      () => this.#subscriptions.delete(subscription),
+    );
     this.#subscriptions.add(subscription);
     return subscription;
   }
@@ -241,7 +286,9 @@ export class Database implements EventStore {
 
   async #streamSources({ streams }: StreamSelection): Promise<Source[]> {
     const byPartition = new Map<number, Map<string, { identity: StreamIdentity; next: number }>>();
+    let count = 0;
     for (const { streamId, partitionKey, from = "latest" } of streams) {
+      if (++count % PAUSE_STREAMS === 0) await this.#environment.pause();
       const identity = this.#identify(streamId, { partitionKey });
       const start = requireStart(from);
       const partition = this.#partitionOf(identity.partitionKey);
@@ -293,6 +340,7 @@ export class Database implements EventStore {
       damage: buckets.flatMap(({ number, damage }) =>
         damage === null ? [] : [{ bucket: number, file: damage.file, offset: damage.offset, reason: damage.reason }]
       ),
+      disk: this.#room.status(),
       cache: {
         hits: this.#cache.hits,
         misses: this.#cache.misses,
@@ -323,7 +371,14 @@ export class Database implements EventStore {
     this.#lock.release();
   }
 
+  /** The process is to end: nothing is answered any more. */
+  #end(reason: Error): void {
+    this.#queue.end(reason);
+    for (const subscription of this.#subscriptions) subscription.storeCloses();
+  }
+
   #requireOpen(): void {
+    if (this.#ending.reason !== null) throw this.#ending.reason;
     if (this.#closing !== null) throw new StoreClosed();
   }
 

@@ -59,6 +59,20 @@ export function endProcess(environment: Environment, reason: Error): void {
   }
 }
 
+/** The same environment; `told` hears first when the engine asks for the end of the process. */
+export function withEnding(environment: Environment, told: (reason: Error) => void): Environment {
+  return {
+    now: () => environment.now(),
+    monotonic: () => environment.monotonic(),
+    random: (bytes) => environment.random(bytes),
+    pause: () => environment.pause(),
+    fatal(reason) {
+      told(reason);
+      return environment.fatal(reason);
+    },
+  };
+}
+
 function throwOutside(reason: Error): never {
   queueMicrotask(() => {
     throw reason;

@@ -14,7 +14,7 @@
 import assert from "node:assert/strict";
 import { Chance } from "./chance.ts";
 import { type Database, openDatabase } from "./database.ts";
-import { Life, type Sizes } from "./database_fuzz.ts";
+import { Life, type Sizes } from "./life.ts";
 import { Damaged, FolderMismatch } from "./errors.ts";
 import type { EventRecord } from "./event.ts";
 import { MemoryDisk } from "./log/memory_disk.ts";
@@ -28,17 +28,17 @@ export const SLICES = 8192;
 /** Odd, so that rounds in a row do damages that lie far apart, and each slice has its turn. */
 const STRIDE = 5077;
 
-const DIR = "/data";
-const SIZES: Sizes = { partitionCount: 4, bucketCount: 2, segmentBytes: 2048, journalBytes: 32 * 1024 };
+export const DIR = "/data";
+export const SIZES: Sizes = { partitionCount: 4, bucketCount: 2, segmentBytes: 2048, journalBytes: 32 * 1024 };
 
-interface Damage {
+export interface Damage {
   path: string;
   kind: "flip" | "cut" | "remove";
   at: number;
 }
 
 /** A folder, and what it holds. */
-interface Folder {
+export interface Folder {
   disk: MemoryDisk;
   /** Events by partition, in order. */
   events: EventRecord[][];
@@ -66,13 +66,13 @@ export async function fuzz(seed: number, rounds: number): Promise<void> {
 }
 
 /** Closed in peace; killed, with all in its segments; without power, with the end of the log in the journal only. */
-const ENDINGS = ["closed", "killed", "power cut"] as const;
+export const ENDINGS = ["closed", "killed", "power cut"] as const;
 
-async function makeFolder(seed: number, ending: typeof ENDINGS[number]): Promise<Folder> {
+export async function makeFolder(seed: number, ending: typeof ENDINGS[number], batches = 8): Promise<Folder> {
   const story = new Story(seed, { partitionCount: SIZES.partitionCount });
   const life = new Life(story, new MemoryDisk(), SIZES);
   await life.open();
-  await life.tell(8);
+  await life.tell(batches);
   await life.close();
   await life.open();
   await life.tell(3);
@@ -108,11 +108,16 @@ function damagesOf(disk: MemoryDisk): Damage[] {
   return damages;
 }
 
-async function judge(folder: Folder, { path, kind, at }: Damage, mask: number): Promise<void> {
-  const disk = folder.disk.clone();
+/** Does one damage; `mask` says which bits are flipped. */
+export function harm(disk: MemoryDisk, { path, kind, at }: Damage, mask: number): void {
   if (kind === "flip") disk.flip(path, at, mask);
   else if (kind === "cut") disk.cut(path, at);
   else disk.remove(path);
+}
+
+async function judge(folder: Folder, { path, kind, at }: Damage, mask: number): Promise<void> {
+  const disk = folder.disk.clone();
+  harm(disk, { path, kind, at }, mask);
   // The second time it meets what the first one made of the damage, and must tell again.
   for (let time = 0; time < 2; time++) {
     const witness = new Witness(folder);

@@ -165,6 +165,7 @@ export class MemoryStore implements EventStore {
       appendedTransactions: this.#appendedTransactions,
       syncs: 0,
       damage: [],
+      disk: null,
       cache: { hits: 0, misses: 0, entries: 0, memoryBytes: 0, maxBytes: 0, blockBytes: 0, evictions: 0 },
     };
   }

@@ -37,4 +37,5 @@ export {
   TypedStore,
   TypedSubscription,
 } from "./typed.ts";
+export { isWhole, repairFolder, type RepairOptions, type RepairReport } from "./repair.ts";
 export type { ExpectedVersion } from "./version.ts";

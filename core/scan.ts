@@ -66,7 +66,7 @@ export function streamPage(
   reader: FrameReader,
   stream: StreamIdentity,
   at: StreamPlace,
-  { from, end, backward, limit, transactionId = null }: Range,
+  { from, end, backward, limit }: Range,
 ): EventRecord[] {
   const found = backward
     ? placesBackward(bucket, stream, from, end, limit, at.segment)
@@ -90,7 +90,6 @@ export function streamPage(
       if (version !== (backward ? end - 1 - page.length : from + page.length)) continue;
       const event = events.get(version);
       if (event === undefined) continue;
-      if (transactionId !== null && event.record.transactionId !== transactionId) return page;
       page.push(event.record);
       bytes += event.bytes;
     }

@@ -19,8 +19,17 @@ export class SeededEnvironment implements Environment {
   readonly #chance: Chance;
   #monotonicMs = 0;
 
-  constructor(seed: number) {
+  readonly #lookMs: number;
+
+  /** `lookMs`: what passes on the monotonic clock at every look, so that a loop which works until some time has passed ends. */
+  constructor(seed: number, lookMs = 0.1) {
     this.#chance = new Chance(seed);
+    this.#lookMs = lookMs;
+  }
+
+  /** Lets time pass on the monotonic clock. */
+  pass(milliseconds: number): void {
+    this.#monotonicMs += milliseconds;
   }
 
   /** Whether `error` was the reason for any `fatal`. */
@@ -32,8 +41,7 @@ export class SeededEnvironment implements Environment {
 
   readonly now = (): number => this.nowMs;
 
-  /** A tenth of a millisecond passes at every look, so that a loop which works until some time has passed ends. */
-  readonly monotonic = (): number => this.#monotonicMs += 0.1;
+  readonly monotonic = (): number => this.#monotonicMs += this.#lookMs;
 
   readonly random = (bytes: Uint8Array): void => this.#chance.fill(bytes);
 

@@ -8,6 +8,7 @@
  * @module
  */
 import type { Bucket, Segment } from "./bucket.ts";
+import { Earliest } from "./earliest.ts";
 import { Damaged } from "./errors.ts";
 import type { EventRecord, StreamIdentity } from "./event.ts";
 import { type Frame, type FramePlace, SEGMENT_HEADER_BYTES } from "./log/format.ts";
@@ -16,6 +17,11 @@ import type { Follower } from "./watermark.ts";
 
 export interface Source {
   readonly bucket: Bucket;
+  /**
+   * Looks at a few of the things that must be known before a read, false while there are more: so that others have
+   * their turn between. What is left, `read` looks at itself. @throws {Damaged} | {IndexDamaged}
+   */
+  settle?(): boolean;
   /** Whether there is something to read. May look into an index. @throws {Damaged} | {IndexDamaged} */
   isBehind(): boolean;
   /**
@@ -79,13 +85,28 @@ interface FollowedStream extends Follower {
   identity: StreamIdentity;
   next: number;
   place: StreamPlace;
-  /** Whether it may have more: the others are not looked at. */
+  /** Of its next event, while it is in `#behind`. */
+  sequence: number;
+  /** In `#behind` or `#unknown`: the others have nothing to read. */
   mayHaveMore: boolean;
 }
 
-/** Streams of one partition, their events in the order of the partition. */
+/** Streams that are looked at in one step: each may cost a read. */
+const LOOKS_MAX = 256;
+/** Events that are read of a stream at first, where others are behind as well. Twice as many when all were its turn. */
+const RUN_MIN = 2;
+
+/**
+ * Streams of one partition, their events in the order of the partition.
+ *
+ * Of each stream that is behind it is known where in the partition it goes on. So only the earliest is read, and what
+ * an event costs does not depend on how many there are; and no event is held until another stream's turn has passed.
+ */
 export class StreamsSource implements Source {
   readonly #streams: FollowedStream[];
+  /** Streams that may have more, and it is not known where. */
+  readonly #unknown: FollowedStream[];
+  readonly #behind = new Earliest<FollowedStream>();
   #follower: Follower | null = null;
 
   constructor(readonly bucket: Bucket, streams: readonly { identity: StreamIdentity; next: number }[]) {
@@ -94,47 +115,67 @@ export class StreamsSource implements Source {
         identity,
         next,
         place: { segment: null },
+        sequence: -1,
         mayHaveMore: true,
         woken: () => {
+          if (!stream.mayHaveMore) this.#unknown.push(stream);
           stream.mayHaveMore = true;
           this.#follower?.woken();
         },
       };
       return stream;
     });
+    this.#unknown = this.#streams.slice();
   }
 
   lag(): number {
     return this.#streams.reduce((sum, stream) => sum + this.#lagOf(stream), 0);
   }
 
-  isBehind(): boolean {
-    return this.#behind().length > 0;
+  settle(): boolean {
+    for (let looks = 0; looks < LOOKS_MAX && this.#unknown.length > 0; looks++) this.#lookAtOne();
+    return this.#unknown.length === 0;
   }
 
-  /** Merges by sequence as far as it is certain that no stream has an earlier event that was not looked at. */
+  isBehind(): boolean {
+    return this.#behind.size > 0 || this.#unknown.some((stream) => this.#lagOf(stream) > 0);
+  }
+
   read(limit: number, transactionId: string | null): EventRecord[] {
-    const behind = this.#behind();
-    if (behind.length === 0) return [];
-    const share = Math.ceil(limit / behind.length);
-    const heads = behind.flatMap((stream) => {
-      const wanted = Math.min(share, this.#lagOf(stream));
-      const { next, place, identity } = stream;
-      const range = { from: next, end: next + wanted, backward: false, limit: wanted, transactionId };
-      const events = streamPage(this.bucket, this.bucket.lookups, identity, place, range);
-      if (events.length > 0) return [{ stream, events, at: 0 }];
-      if (transactionId !== null) return [];
-      throw missing(this.bucket, `event ${next} of a stream cannot be found`);
-    });
     const merged: EventRecord[] = [];
-    while (merged.length < limit && heads.length > 0) {
-      let first = heads[0]!;
-      for (const head of heads) if (head.events[head.at]!.sequence < first.events[first.at]!.sequence) first = head;
-      merged.push(first.events[first.at++]!);
-      first.stream.next++;
-      if (first.at < first.events.length) continue;
-      if (this.#lagOf(first.stream) > 0) break; // Its next event may come before what the others have.
-      heads.splice(heads.indexOf(first), 1);
+    let bytes = 0;
+    let run = RUN_MIN;
+    let isOver = false;
+    try {
+      while (this.#unknown.length > 0) this.#lookAtOne(); // Those that were woken since `settle`.
+      while (!isOver && merged.length < limit && bytes < PAGE_BYTES_MAX && this.#behind.size > 0) {
+        const stream = this.#behind.first!;
+        const ofOthers = this.#behind.secondSequence;
+        // One more than can be taken: it tells where the stream goes on.
+        const most = Math.min(this.#lagOf(stream), limit - merged.length + 1);
+        const page = this.#pageOf(stream, ofOthers === Infinity ? most : Math.min(most, run));
+        let taken = 0;
+        for (const event of page) {
+          isOver = transactionId !== null && event.transactionId !== transactionId;
+          if (isOver || event.sequence > ofOthers || merged.length === limit || bytes >= PAGE_BYTES_MAX) break;
+          merged.push(event);
+          bytes += event.payload.length + event.metadata.length;
+          taken++;
+        }
+        stream.next += taken;
+        if (taken < page.length) {
+          stream.sequence = page[taken]!.sequence;
+          this.#behind.firstMoved();
+          run = RUN_MIN;
+        } else {
+          this.#behind.removeFirst();
+          this.#unknown.push(stream);
+          this.#lookAtOne();
+          run *= 2;
+        }
+      }
+    } catch (error) {
+      if (merged.length === 0) throw error; // What was read is given first: the next read meets it again.
     }
     return merged;
   }
@@ -149,11 +190,25 @@ export class StreamsSource implements Source {
     for (const stream of this.#streams) this.bucket.watermark.leave(stream.identity.streamKey, stream);
   }
 
-  #behind(): FollowedStream[] {
-    return this.#streams.filter((stream) => {
-      if (stream.mayHaveMore) stream.mayHaveMore = this.#lagOf(stream) > 0;
-      return stream.mayHaveMore;
-    });
+  /** Finds out where the last of the unknown goes on, if it does. */
+  #lookAtOne(): void {
+    const stream = this.#unknown.at(-1)!;
+    const head = this.bucket.streamHead(stream.identity);
+    stream.mayHaveMore = head !== null && head.version >= stream.next;
+    if (stream.mayHaveMore) {
+      const isLast = head!.version === stream.next;
+      stream.sequence = isLast ? head!.sequence : this.#pageOf(stream, 1)[0]!.sequence;
+      this.#behind.add(stream);
+    }
+    this.#unknown.pop();
+  }
+
+  /** The next events of a stream that has so many: at least one. */
+  #pageOf({ identity, next, place }: FollowedStream, wanted: number): EventRecord[] {
+    const range = { from: next, end: next + wanted, backward: false, limit: wanted };
+    const page = streamPage(this.bucket, this.bucket.lookups, identity, place, range);
+    if (page.length === 0) throw missing(this.bucket, `event ${next} of a stream cannot be found`);
+    return page;
   }
 
   #lagOf({ identity, next }: FollowedStream): number {
@@ -167,8 +222,10 @@ export class StreamsSource implements Source {
  * by one to their heads, and when all are there at once, the log is followed from its end.
  */
 export class BucketSource implements Source {
-  /** Before the log is followed: each by itself, who is served last goes to the end. Null from then on. */
+  /** Before the log is followed: each by itself, in turn. Null from then on. */
   #alone: PartitionSource[] | null;
+  /** Whose turn among them it was last. */
+  #turn = -1;
   /** The first sequence of each partition that has not been given. */
   readonly #next = new Map<number, number>();
   #segment = 0;
@@ -181,7 +238,7 @@ export class BucketSource implements Source {
   constructor(readonly bucket: Bucket, starts: ReadonlyMap<number, number>) {
     this.#alone = Array.from(starts, ([partition, next]) => new PartitionSource(bucket, partition, next));
     if (this.#alone.every(({ nextSequence }) => nextSequence === 0)) this.#followLog();
-    else this.#followLogIfTogether();
+    else this.#nextTurn();
   }
 
   lag(): number {
@@ -194,15 +251,18 @@ export class BucketSource implements Source {
   }
 
   isBehind(): boolean {
-    if (this.#alone !== null || this.#startsAhead) return this.lag() > 0;
+    if (this.#alone !== null) return this.#nextTurn() !== null;
+    if (this.#startsAhead && this.lag() === 0) this.#goToEnd(); // Nothing there is for us: not to be walked through later.
     const { end } = this.bucket.watermark;
     return this.#segment < end.segment || this.#offset < end.offset;
   }
 
   read(limit: number, transactionId: string | null): EventRecord[] {
     if (this.#alone !== null) {
-      if (transactionId === null) return this.#readAlone(this.#alone, limit);
-      return this.#alone.at(-1)!.read(limit, transactionId); // Who was served last.
+      const turn = transactionId === null ? this.#nextTurn() : this.#turn;
+      if (turn === null) return [];
+      this.#turn = turn;
+      return this.#alone[turn]!.read(limit, transactionId);
     }
     if (transactionId !== null && this.#within === null) return [];
     return this.#readLog(limit, transactionId !== null);
@@ -216,24 +276,22 @@ export class BucketSource implements Source {
     this.bucket.watermark.leave("all", follower);
   }
 
-  #readAlone(partitions: PartitionSource[], limit: number): EventRecord[] {
-    for (let i = 0; i < partitions.length; i++) {
-      const partition = partitions.shift()!;
-      partitions.push(partition);
-      const page = partition.read(limit, null);
-      if (page.length === 0) continue;
-      this.#followLogIfTogether();
-      return page;
+  /** Whose turn is next. Null when nobody is behind: all are at their heads at once, and the log is followed from its end. */
+  #nextTurn(): number | null {
+    const alone = this.#alone!;
+    for (let i = 1; i <= alone.length; i++) {
+      const turn = (this.#turn + i) % alone.length;
+      if (alone[turn]!.isBehind()) return turn;
     }
-    return [];
+    this.#goToEnd();
+    this.#followLog();
+    return null;
   }
 
-  #followLogIfTogether(): void {
-    if (this.#alone!.some((partition) => partition.isBehind())) return;
+  #goToEnd(): void {
     const { end } = this.bucket.watermark;
     this.#segment = end.segment;
     this.#offset = end.offset;
-    this.#followLog();
   }
 
   #followLog(): void {

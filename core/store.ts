@@ -38,6 +38,11 @@ export interface StoreStatus {
   syncs: number;
   /** Buckets that refuse writes, and why. Empty when all is well. */
   damage: { bucket: number; file: string; offset: number; reason: string }[];
+  /**
+   * Room on the disk. `full`: appends are refused, because less than the reserve is free or the last write found no
+   * room. Null for a store in memory, or where the system does not tell.
+   */
+  disk: { freeBytes: number; reserveBytes: number; full: boolean } | null;
   /** The cache of index blocks. */
   cache: {
     hits: number;

@@ -25,17 +25,20 @@ interface Place extends Follower {
 
 export class DatabaseSubscription extends Subscription {
   readonly #places: Place[];
-  /** The sources that may have more. */
-  readonly #line: Place[];
+  /** The sources that may have more, from `#lineStart` on: to shift tens of thousands at each turn would take its time. */
+  #line: Place[];
+  #lineStart = 0;
   /** The transaction of the last event that was given, if it has several. */
   #unfinished: string | null = null;
   #wake: (() => void) | null = null;
   #closed = false;
   #storeClosed = false;
+  readonly #pause: () => Promise<void>;
   readonly #onClose: () => void;
 
-  constructor(sources: readonly Source[], onClose: () => void) {
+  constructor(sources: readonly Source[], pause: () => Promise<void>, onClose: () => void) {
     super();
+    this.#pause = pause;
     this.#onClose = onClose;
     this.#places = sources.map((source) => {
       const place: Place = { source, inLine: true, woken: () => this.#woken(place) };
@@ -50,7 +53,7 @@ export class DatabaseSubscription extends Subscription {
   }
 
   override get atEnd(): boolean {
-    return this.#line.length === 0;
+    return this.#lineLength === 0;
   }
 
   override async read(limit = PAGE_EVENTS_MAX): Promise<EventRecord[]> {
@@ -59,12 +62,13 @@ export class DatabaseSubscription extends Subscription {
     let page: EventRecord[] = [];
     const wanted = Math.min(limit, PAGE_EVENTS_MAX);
     let bytesLeft = PAGE_BYTES_MAX;
-    while (page.length < wanted && bytesLeft > 0 && this.#line.length > 0) {
-      const place = this.#line[0]!;
+    while (page.length < wanted && bytesLeft > 0 && this.#lineLength > 0) {
+      const place = this.#line[this.#lineStart]!;
       const most = wanted - page.length;
-      const share = Math.ceil(most / this.#line.length);
+      const share = Math.ceil(most / this.#lineLength);
       let events: EventRecord[];
       try {
+        await this.#settle(place.source);
         events = await place.source.bucket.lookUp(() => this.#readFrom(place, share, most));
       } catch (error) {
         if (page.length > 0) break; // What was read is given first: the next read meets it again.
@@ -79,9 +83,13 @@ export class DatabaseSubscription extends Subscription {
   override async ready(): Promise<boolean> {
     while (!this.#closed) {
       this.#requireOpen();
-      const place = this.#line[0];
-      if (place === undefined) await new Promise<void>((resolve) => this.#wake = resolve);
-      else if (await place.source.bucket.lookUp(() => place.source.isBehind() || this.#leaveLine(place))) return true;
+      const place = this.#line[this.#lineStart];
+      if (place === undefined) {
+        await new Promise<void>((resolve) => this.#wake = resolve);
+        continue;
+      }
+      await this.#settle(place.source);
+      if (await place.source.bucket.lookUp(() => place.source.isBehind() || this.#leaveLine(place))) return true;
     }
     return false;
   }
@@ -123,14 +131,33 @@ export class DatabaseSubscription extends Subscription {
     this.#unfinished = last !== undefined && isOfSeveral(last.transactionId) ? last.transactionId : null;
     if (this.#unfinished !== null) return events;
     if (events.length < share && isAtEnd(place.source)) this.#leaveLine(place);
-    else this.#line.push(this.#line.shift()!);
+    else {
+      this.#shiftLine();
+      this.#line.push(place);
+    }
     return events;
+  }
+
+  async #settle(source: Source): Promise<void> {
+    if (source.settle === undefined) return;
+    while (!this.#closed && !await source.bucket.lookUp(() => source.settle!())) await this.#pause();
+  }
+
+  get #lineLength(): number {
+    return this.#line.length - this.#lineStart;
+  }
+
+  #shiftLine(): void {
+    this.#lineStart++;
+    if (2 * this.#lineStart < this.#line.length) return;
+    this.#line = this.#line.slice(this.#lineStart);
+    this.#lineStart = 0;
   }
 
   #leaveLine(place: Place): false {
     place.inLine = false;
     this.#unfinished = null;
-    this.#line.shift();
+    this.#shiftLine();
     return false;
   }
 

@@ -63,10 +63,13 @@ export class Watermark {
     const ofPartition = this.#partitions.get(partition);
     if (ofPartition !== undefined) { for (const follower of ofPartition) follower.woken(); }
     if (this.#streams.size === 0) return;
+    // Once for all events of a stream: there may be a hundred thousand, and a thousand followers.
+    const ofStreams = new Set<Set<Follower>>();
     for (const { streamKey } of events) {
       const ofStream = this.#streams.get(hashOf(streamKey));
-      if (ofStream !== undefined) { for (const follower of ofStream) follower.woken(); }
+      if (ofStream !== undefined) ofStreams.add(ofStream);
     }
+    for (const ofStream of ofStreams) for (const follower of ofStream) follower.woken();
   }
 
   #setOf(followed: Followed): Set<Follower> {

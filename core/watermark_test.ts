@@ -43,3 +43,11 @@ Deno.test("who left is not woken, and others of the same key still are", () => {
     assert.equal(watermark.followers, 0);
   }
 });
+
+Deno.test("a transaction wakes a follower once, however many of its events are of the stream", () => {
+  const watermark = new Watermark(emptyLogEnd(0));
+  const follower = new Counter();
+  watermark.follow(streamKey(1), follower);
+  watermark.wake(3, [1, 2, 1, 1].map((first) => ({ streamKey: streamKey(first) })));
+  assert.equal(follower.wakes, 1);
+});

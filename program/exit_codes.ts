@@ -12,6 +12,7 @@ export const EXIT_CODES = {
   notFound: { code: 66, help: "there is no such data folder" },
   unavailable: { code: 69, help: "the address is in use" },
   internal: { code: 70, help: "a bug, or the store stopped answering" },
+  tooFewFiles: { code: 71, help: "the system lets the process open too few files" },
   cannotCreate: { code: 73, help: "the data folder cannot be made or written" },
   disk: { code: 74, help: "the disk failed" },
   inUse: { code: 75, help: "another process has the data folder open" },

@@ -1,6 +1,6 @@
 /**
  * What the Worker may do, computed from the options: read and write its data folder, listen at its address, ask how
- * full the disk is. Nothing else: no environment, no programs, no libraries, no other file, no other address.
+ * full the disk is; to repair, only read that folder, and write another. Nothing else: no environment, no programs, no libraries, no other file, no other address.
  *
  * @module
  */
@@ -18,12 +18,22 @@ export interface Permissions {
   readonly ffi: false;
 }
 
-/** `dir` is the data folder, links resolved; `source` the address that this program was loaded from. */
-export function workerPermissions(command: Command["name"], options: Options, dir: string, source: URL): Permissions {
+/**
+ * `dir` is the data folder, links resolved; `source` the address that this program was loaded from; `to` the folder that
+ * a repair makes.
+ */
+export function workerPermissions(
+  command: Command["name"],
+  options: Options,
+  dir: string,
+  source: URL,
+  to?: string,
+): Permissions {
   return {
-    read: [dir],
-    // To check and to dump is to open the folder too: its lock is a file in it.
-    write: [dir],
+    read: to === undefined ? [dir] : [dir, to],
+    // To check and to dump is to open the folder too: its lock is a file in it. That file is all of it that a repair may
+    // write.
+    write: to === undefined ? [dir] : [`${dir}/lock`, to],
     net: command === "serve" ? [formatAddress(options.values["network.client_address"])] : [],
     sys: ["statfs"],
     // Modules that were loaded from a site are asked for again in the Worker.

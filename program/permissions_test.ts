@@ -28,6 +28,11 @@ Deno.test("permissions: to check and to dump needs no network", () => {
   }
 });
 
+Deno.test("permissions: a repair reads the old folder, and writes nothing in it but its lock", () => {
+  const { read, write, net } = workerPermissions("repair", options(), "/old", CHECKOUT, "/new");
+  assert.deepEqual([read, write, net], [["/old", "/new"], ["/old/lock", "/new"], []]);
+});
+
 Deno.test("permissions: from a site, the Worker may import from there and the program needs no source folder", () => {
   const site = new URL("http://127.0.0.1:8000/v1/main.ts");
   const worker = workerPermissions("serve", options(), "/data", site);
@@ -52,6 +57,7 @@ const listen = (port) => Deno.listen({ hostname: "127.0.0.1", port }).close();
 const ways = {
   "write the folder": () => Deno.writeTextFileSync(DIR + "/x", "x"),
   "read the folder": () => Deno.readTextFileSync(DIR + "/x"),
+  "ask how full the disk is": async () => void (await import("node:fs")).statfsSync(DIR),
   "listen there": () => listen(PORT),
   "read another file": () => Deno.readTextFileSync("/etc/passwd"),
   "write beside the folder": () => Deno.writeTextFileSync(DIR + "x", "x"),
@@ -94,7 +100,7 @@ Deno.test("permissions: a thread that holds them can do its work and nothing els
       worker.onerror = (event) => reject(new Error(event.message));
     });
     assert.deepEqual(may, {
-      ...{ "write the folder": true, "read the folder": true, "listen there": true },
+      ...{ "write the folder": true, "read the folder": true, "listen there": true, "ask how full the disk is": true },
       ...{ "read another file": false, "write beside the folder": false, "listen elsewhere": false, "connect": false },
       ...{ "read the environment": false, "run a program": false, "load a library": false },
       ...{ "ask for the host name": false, "import from a site": false },

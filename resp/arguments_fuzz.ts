@@ -12,6 +12,7 @@ import { Arguments } from "./arguments.ts";
 import type { Context, Server } from "./commands/command.ts";
 import { commands } from "./commands/mod.ts";
 import { COMMAND, Decoder, DECODER_LIMITS } from "./decoder.ts";
+import { LargeCommands } from "./large_commands.ts";
 import { replyErrorOf } from "./replies.ts";
 import { type Link, Session } from "./session.ts";
 import { commandOf } from "./test_client.ts";
@@ -62,7 +63,7 @@ export function fuzz(seed: number, rounds: number): void {
   }
 }
 
-function word(chance: Chance): string | Uint8Array {
+export function word(chance: Chance): string | Uint8Array {
   if (chance.oneIn(8)) return chance.bytes(chance.below(40));
   const picked = chance.pick(WORDS);
   return chance.oneIn(4) ? picked.toLowerCase() : picked;
@@ -76,7 +77,7 @@ function contextOf(store: MemoryStore, environment: SeededEnvironment): Context 
     port: 1,
     initialProtocol: 3,
     strictVersioning: false,
-    limits: { ...DECODER_LIMITS, clientsMax: 1, outputBytesMax: 1 },
+    limits: { ...DECODER_LIMITS, clientsMax: 1, outputBytesMax: 1, inputBytesMax: 1 },
     commands,
     clients: new Map(),
     counters: { connections: 0, refusedConnections: 0, commands: 0, errors: 0, bytesIn: 0, bytesOut: 0 },
@@ -84,6 +85,7 @@ function contextOf(store: MemoryStore, environment: SeededEnvironment): Context 
     environment,
     log: () => {},
     turns: new Turns(environment),
+    largeCommands: new LargeCommands(1),
     settings: () => [],
     shutdown: () => {},
   };

@@ -5,8 +5,9 @@
  * would cost more than the commands themselves.
  *
  * Memory is bounded both ways. While too many replies wait to be sent, or too many commands for their answers, nothing
- * more is read, so the client's own sends block; and a scan waits for the socket after each page. Only behind a command
- * that waits for events is a little read ahead: a client that goes while nobody reads would not be seen to go.
+ * more is read, so the client's own sends block; and a scan waits for the socket after each page. What is large is read
+ * when there is room for it (large_commands.ts). Only behind a command that waits for events is a little read ahead: a
+ * client that goes while nobody reads would not be seen to go.
  *
  * @module
  */
@@ -14,6 +15,7 @@ import type { EventStore } from "../core/store.ts";
 import type { Server } from "./commands/command.ts";
 import { BROKEN, COMMAND, Decoder, MORE } from "./decoder.ts";
 import { reuse } from "./encoder.ts";
+import type { Holder } from "./large_commands.ts";
 import { type Link, Session } from "./session.ts";
 import { ReplyError } from "./value.ts";
 
@@ -26,7 +28,7 @@ const AHEAD_READ_BYTES = 16 * 1024;
 /** How long a link that we end is still read, so that the last replies are not lost with unread requests. */
 const LINGER_MS = 1000;
 
-export class Connection implements Link {
+export class Connection implements Link, Holder {
   readonly session: Session;
   readonly #socket: Deno.TcpConn;
   readonly #server: Server;
@@ -64,6 +66,7 @@ export class Connection implements Link {
       while (this.session.pending > 0) await this.#next();
     } finally {
       this.#close();
+      this.#server.largeCommands.leave(this);
     }
   }
 
@@ -77,12 +80,21 @@ export class Connection implements Link {
   drain(): void {
     this.#draining = true;
     this.session.drain();
-    this.#wake();
-    void this.until(() => !this.#reading || this.#idle).then(
-      // Blocked in a read for a command that shall not come: only closing ends that.
-      () => this.#reading && this.#close(),
-      () => {},
-    );
+    this.wake();
+    this.#endReading();
+  }
+
+  get silentMs(): number {
+    return this.#reading ? this.#server.environment.monotonic() - this.session.activeAt : 0;
+  }
+
+  giveWay(): void {
+    const { session } = this;
+    if (this.crowded || session.leaving) return this.#fail(new Error("It does not read its replies"));
+    if (session.pending > 0) return session.endWait();
+    session.refuse(new ReplyError("ERR", "The command is large and others wait for its room. Nothing was stored"));
+    session.leaving = true;
+    this.#endReading();
   }
 
   /** Ends at once. */
@@ -96,7 +108,8 @@ export class Connection implements Link {
       // In a later microtask: the answers of one batch come one by one, in one turn.
       queueMicrotask(() => queueMicrotask(() => void this.#flush()));
     }
-    if (this.#waiters.length > 0) this.#wake();
+    this.#server.largeCommands.giveBack(this, this.#decoder.bufferBytes + this.session.pendingBytes);
+    if (this.#waiters.length > 0) this.wake();
   }
 
   room(): Promise<void> {
@@ -133,19 +146,31 @@ export class Connection implements Link {
   async #takeCommands(): Promise<boolean> {
     const { session } = this;
     const decoder = this.#decoder;
-    if (session.leaving) return true;
-    for (;;) {
+    while (!session.leaving) {
       const found = decoder.next();
       if (found === MORE) {
+        const bytes = decoder.nextBufferBytes;
+        if (!this.#mayHold(bytes)) await this.until(() => this.#draining || this.#mayHold(bytes));
         if (this.#draining) return true;
         if (!await this.#read()) return false;
         continue;
       }
       if (found === COMMAND) session.take(decoder.words);
       else session.refuse(decoder.problem);
-      if (found === BROKEN || session.leaving) return true;
-      if (session.full || this.crowded) await this.#untilRoom();
+      if (found === BROKEN) break;
+      if (!this.#hasRoom) await this.#untilRoom();
     }
+    return true;
+  }
+
+  /** Whether a further command may be taken. */
+  get #hasRoom(): boolean {
+    return this.#mayHold(this.#decoder.bufferBytes) && !this.session.full && !this.crowded;
+  }
+
+  /** Whether the read buffer may have so many bytes, beside the commands that wait for their answers. */
+  #mayHold(bufferBytes: number): boolean {
+    return this.#server.largeCommands.take(this, bufferBytes + this.session.pendingBytes);
   }
 
   /** Reads on. False when the client sends no more. */
@@ -173,9 +198,10 @@ export class Connection implements Link {
     const { session } = this;
     for (;;) {
       if (this.#failure !== null) throw this.#failure;
-      if (!session.full && !this.crowded) return;
+      if (this.#hasRoom) return;
       if (session.waiting && !this.#ended) {
-        if (this.#decoder.bufferBytes > AHEAD_BYTES_MAX) session.endWait();
+        const bytes = this.#decoder.nextBufferBytes;
+        if (bytes > AHEAD_BYTES_MAX || !this.#mayHold(bytes)) session.endWait();
         else this.#ahead ??= this.#readAhead();
       }
       await this.#next();
@@ -191,7 +217,7 @@ export class Connection implements Link {
       this.#arrived(count);
       if (count === null) this.session.end();
       this.#ahead = null;
-      this.#wake();
+      this.wake();
     } catch (error) {
       this.#fail(error);
     }
@@ -207,7 +233,7 @@ export class Connection implements Link {
           const count = await this.#socket.write(bytes.subarray(bytes.length - this.#sending));
           this.#sending -= count;
           this.#server.counters.bytesOut += count;
-          this.#wake();
+          this.wake();
         }
         reuse(bytes);
       }
@@ -233,11 +259,16 @@ export class Connection implements Link {
     return this.session.idle && this.unsentBytes === 0;
   }
 
+  /** Blocked in a read for a command that shall not come: when all is answered, only closing ends that. */
+  #endReading(): void {
+    void this.until(() => !this.#reading || this.#idle).then(() => this.#reading && this.#close(), () => {});
+  }
+
   #next(): Promise<void> {
     return new Promise((resolve) => this.#waiters.push(resolve));
   }
 
-  #wake(): void {
+  wake(): void {
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const wake of waiters) wake();
@@ -247,7 +278,7 @@ export class Connection implements Link {
     this.#failure ??= why ?? new Error("The link failed");
     this.session.end();
     this.#close();
-    this.#wake();
+    this.wake();
   }
 
   #close(): void {

@@ -262,3 +262,34 @@ Deno.test("clients that vanish in the middle of things leave nothing behind", as
   client.close();
   await listener.close();
 });
+
+Deno.test("large commands share their room: who keeps it is refused when others wait, and they are answered", async () => {
+  const { listener, connect } = serve(undefined, { limits: { inputBytesMax: 1024 * 1024 } });
+  const large = commandOf("ECHO", new Uint8Array(1_000_000));
+  const stalled = [await connect(), await connect(), await connect()];
+  for (const client of stalled) await client.raw(large.subarray(0, 900_000));
+  const refused = stalled.map((client) => client.reply());
+  const honest = await connect();
+  const answer = honest.frame();
+  await honest.raw(large);
+  // Who asks for little is not held up meanwhile.
+  const modest = await connect();
+  assert.equal(await modest.ask("ECHO", "x".repeat(20_000)), `$"${"x".repeat(20_000)}"`);
+  for (const reply of refused) assert.match(await reply, /^-ERR The command is large and others wait/);
+  for (const client of stalled) assert.equal(await client.untilClosed(), 0);
+  assert.equal((await answer).bytes!.length, 1_000_000);
+  for (const client of [...stalled, honest, modest]) client.close();
+  await listener.close();
+});
+
+Deno.test("close() does not wait for clients that wait for room", async () => {
+  const { listener, connect } = serve(undefined, { limits: { inputBytesMax: 0 } });
+  const half = commandOf("ECHO", new Uint8Array(1_000_000)).subarray(0, 900_000);
+  const clients = [await connect(), await connect()];
+  for (const client of clients) await client.raw(half);
+  await listener.close();
+  for (const client of clients) {
+    assert.equal(await client.untilClosed(), 0);
+    client.close();
+  }
+});

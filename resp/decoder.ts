@@ -160,22 +160,31 @@ export class Decoder {
     return this.#buffer.length;
   }
 
+  /** Bytes of memory that it will hold after the next `room`. */
+  get nextBufferBytes(): number {
+    const held = this.#end - this.#start;
+    const { length } = this.#buffer;
+    if (held === 0) return this.#restingBytes;
+    if (held <= length / 2 || length - this.#end >= length / 4) return length;
+    // Doubled at most, and hardly larger than the command needs: what is announced need never come. But by a quarter at
+    // least: a command of many words needs a little more with each, and would be copied with each.
+    const wanted = this.#needed > held ? this.#needed + BUFFER_BYTES_MIN : Infinity;
+    return Math.min(2 * length, Math.max(wanted, length + length / 4));
+  }
+
   /** Where the next bytes from the socket belong. Never empty. */
   room(): Uint8Array<ArrayBuffer> {
     const held = this.#end - this.#start;
     const { length } = this.#buffer;
+    const bytes = this.nextBufferBytes;
     if (held === 0) {
       this.#start = this.#at = this.#end = 0;
-      if (length !== this.#restingBytes) this.#buffer = new Uint8Array(this.#restingBytes);
+      if (length !== bytes) this.#buffer = new Uint8Array(bytes);
+    } else if (length !== bytes) {
+      this.#moveToNew(bytes);
     } else if (length - this.#end < length / 4) {
-      if (held <= length / 2) {
-        this.#buffer.copyWithin(0, this.#start, this.#end);
-        this.#moved(held);
-      } else {
-        // Doubled at most, and no larger than the command needs: what is announced need never come.
-        const wanted = this.#needed > held ? this.#needed + BUFFER_BYTES_MIN : Infinity;
-        this.#moveToNew(Math.min(2 * length, Math.max(wanted, held + BUFFER_BYTES_MIN)));
-      }
+      this.#buffer.copyWithin(0, this.#start, this.#end);
+      this.#moved(held);
     }
     return this.#end === 0 ? this.#buffer : this.#buffer.subarray(this.#end);
   }

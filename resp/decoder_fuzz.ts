@@ -68,7 +68,7 @@ function wordsOf({ words }: Decoder): string {
 }
 
 /** A valid frame: mostly a command, at times over a limit, at times no command. */
-function frame(chance: Chance, depth: number, inline = depth === 0): number[] {
+export function frame(chance: Chance, depth: number, inline = depth === 0): number[] {
   if (inline && chance.oneIn(20)) return bytesOf(`PING${" word".repeat(chance.below(30))}\r\n`);
   const kind = depth === 0 && !chance.oneIn(10) ? "*" : chance.pick([..."*$$$$$$$+-:_#,(!=%~>|"]);
   switch (kind) {
@@ -107,7 +107,7 @@ function frame(chance: Chance, depth: number, inline = depth === 0): number[] {
   }
 }
 
-function mutate(chance: Chance, valid: number[]): number[] {
+export function mutate(chance: Chance, valid: number[]): number[] {
   const bytes = [...valid];
   for (let n = chance.between(1, 4); n > 0; n--) {
     const at = chance.below(bytes.length + 1);
@@ -129,7 +129,7 @@ function mutate(chance: Chance, valid: number[]): number[] {
   return bytes;
 }
 
-function nonsense(chance: Chance): number[] {
+export function nonsense(chance: Chance): number[] {
   return Array.from(
     { length: chance.between(1, 400) },
     () => chance.oneIn(4) ? chance.below(256) : chance.pick([...ALPHABET]),

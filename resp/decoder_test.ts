@@ -138,6 +138,22 @@ Deno.test("memory grows with what has arrived, not with what was announced", () 
   assert.ok(words.words.kinds.length <= 64);
 });
 
+Deno.test("a command of many words is not copied with each of them", () => {
+  const decoder = new Decoder();
+  const bytes = encoder.encode(`*200000\r\n${"$4\r\nPING\r\n".repeat(200_000)}`);
+  let sizes = 0;
+  let last = 0;
+  for (let at = 0; at < bytes.length;) {
+    assert.equal(decoder.next(), MORE);
+    at += decoder.feed(bytes.subarray(at));
+    if (decoder.bufferBytes !== last) sizes++;
+    last = decoder.bufferBytes;
+  }
+  assert.equal(decoder.next(), COMMAND);
+  assert.equal(decoder.words.count, 200_000);
+  assert.ok(sizes < 40, `the read buffer has had ${sizes} sizes`);
+});
+
 Deno.test("a large command takes its memory along; a small one's place is used again", () => {
   const decoder = new Decoder();
   const payload = new Uint8Array(200_000).map((_, i) => i);

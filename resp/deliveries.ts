@@ -2,7 +2,7 @@
  * The subscriptions of one client, and when they may be written: between two replies, never inside one, and only when
  * all that was written before has left.
  *
- * Those that have something to send stand in a line. When the link is quiet, each in turn writes a page of events until
+ * Those that have something to send stand in a line. When it is their time, each in turn writes a page of events until
  * that is enough for one write; who has more goes to the end of the line. So many subscriptions share a link fairly, and
  * one link holds no more than a page or two, however far its client is behind.
  *
@@ -142,11 +142,13 @@ export class Deliveries implements Outlet, Iterable<Delivery> {
 
   async #push(): Promise<void> {
     this.#pushing = true;
-    const quiet = () => this.#link.unsentBytes === 0 && !this.#replies.replying;
+    const { reply } = this.#replies;
     try {
       while (this.#due.length > 0) {
-        await this.#link.until(quiet);
-        await this.#server.turns.take(() => this.#pushDue(quiet));
+        // What was written until now has to leave, not what comes meanwhile: on a busy link nothing would be pushed.
+        const { written } = reply;
+        await this.#link.until(() => reply.written - this.#link.unsentBytes >= written);
+        await this.#server.turns.take(() => this.#pushDue());
       }
     } catch (error) {
       if (!this.#link.gone) this.#server.log("error", "Could not push: closed the link", { cause: error });
@@ -156,9 +158,10 @@ export class Deliveries implements Outlet, Iterable<Delivery> {
   }
 
   /** Lets those that are due write, until that is enough for one write. */
-  async #pushDue(quiet: () => boolean): Promise<void> {
-    if (!quiet()) return;
-    while (this.#due.length > 0 && this.#link.unsentBytes < WRITE_BYTES && !this.#replies.replying) {
+  async #pushDue(): Promise<void> {
+    await this.#link.until(() => !this.#replies.replying);
+    const end = this.#pushedBytes + WRITE_BYTES;
+    while (this.#due.length > 0 && this.#pushedBytes < end && !this.#replies.replying) {
       await this.#pushFrom(this.#due.shift()!);
     }
     this.#link.changed();

@@ -4,11 +4,16 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers";
+import { systemEnvironment } from "../core/environment.ts";
 import { Damaged } from "../core/errors.ts";
 import { MemoryStore } from "../core/memory_store.ts";
 import { type ReadOptions, Scan, type Selection, type Subscription } from "../core/store.ts";
+import { Deliveries, type PushLink, type Replies } from "./deliveries.ts";
+import { Encoder } from "./encoder.ts";
 import { listen, type Listener, type ListenOptions } from "./mod.ts";
 import { commandOf, field, type Frame, joinBytes, show, TestClient, textOf } from "./test_client.ts";
+import { Turns } from "./turns.ts";
 
 /** A store that knows its subscriptions, and whose reads of them a test can hold back or let fail. */
 class WatchedStore extends MemoryStore {
@@ -291,6 +296,41 @@ Deno.test("a read that fails after a push, before its own reply, is an error and
     assert.match(await client.reply(), /^-READERR /);
     assert.equal(await client.ask("PING"), "+PONG");
   });
+});
+
+Deno.test("a link that is never quiet is pushed to as well", async () => {
+  const store = new MemoryStore();
+  const reply = new Encoder(3);
+  let sending = 0;
+  const waiters: (() => void)[] = [];
+  const link: PushLink = {
+    async until(reached) {
+      while (!reached()) await new Promise<void>((resolve) => waiters.push(resolve));
+    },
+    changed() {},
+    abort(why) {
+      throw why;
+    },
+    gone: false,
+    get unsentBytes() {
+      return sending + reply.length;
+    },
+  };
+  const replies: Replies = { reply, replying: false, replyErrorOf: () => assert.fail("nothing fails here") };
+  const environment = systemEnvironment();
+  const deliveries = new Deliveries(link, replies, { environment, turns: new Turns(environment), log: () => {} });
+  reply.simple("PONG");
+  deliveries.add(await store.subscribe({ partitions: "all" }), "epsub", 1000);
+  await store.append({ events: [{ streamId: "s", name: "E" }] });
+  for (let turn = 0; turn < 100 && deliveries.pushedBytes === 0; turn++) {
+    // What was written has left, and the next reply is there already.
+    sending = reply.take().length;
+    reply.simple("PONG");
+    for (const wake of waiters.splice(0)) wake();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  deliveries.end();
+  assert.ok(deliveries.pushedBytes > 0, "nothing was pushed in a hundred turns");
 });
 
 Deno.test("a hundred subscriptions share a link, and commands are served between their pushes", async () => {

@@ -11,6 +11,7 @@ import type { Client, Limits, Server } from "./commands/command.ts";
 import { commands } from "./commands/mod.ts";
 import { Connection } from "./connection.ts";
 import { DECODER_LIMITS } from "./decoder.ts";
+import { LargeCommands } from "./large_commands.ts";
 import { Turns } from "./turns.ts";
 import type { Protocol } from "./value.ts";
 
@@ -51,6 +52,8 @@ const LIMITS: Limits = {
   clientsMax: 10_000,
   // Two pages of a scan: enough to keep a socket busy, little enough for ten thousand slow readers.
   outputBytesMax: 512 * 1024,
+  // Four of the largest commands at a time.
+  inputBytesMax: 256 * 1024 * 1024,
 };
 
 const DRAIN_MS = 5000;
@@ -81,6 +84,7 @@ class RespListener implements Listener {
     this.hostname = this.#listener.addr.hostname;
     this.port = this.#listener.addr.port;
     const environment = options.environment ?? systemEnvironment();
+    const limits = { ...LIMITS, ...options.limits };
     this.#server = {
       version: options.version,
       peerId: options.peerId,
@@ -88,7 +92,7 @@ class RespListener implements Listener {
       port: this.port,
       initialProtocol: options.initialProtocol ?? 2,
       strictVersioning: options.strictVersioning ?? false,
-      limits: { ...LIMITS, ...options.limits },
+      limits,
       commands,
       clients: this.#clients,
       counters: { connections: 0, refusedConnections: 0, commands: 0, errors: 0, bytesIn: 0, bytesOut: 0 },
@@ -96,6 +100,7 @@ class RespListener implements Listener {
       environment,
       log: options.log ?? (() => {}),
       turns: new Turns(environment),
+      largeCommands: new LargeCommands(limits.inputBytesMax),
       settings: options.settings ?? (() => []),
       shutdown: options.shutdown ?? null,
     };
@@ -111,13 +116,17 @@ class RespListener implements Listener {
   }
 
   async #accept(): Promise<void> {
+    let failing = false;
     while (this.#closing === null) {
       let socket: Deno.TcpConn;
       try {
         socket = await this.#listener.accept();
+        failing = false;
       } catch (error) {
         if (this.#closing !== null) return;
-        this.#server.log("warn", "Could not accept a connection", { cause: error });
+        // Ten times a second is too often to say that the system has no more sockets to give.
+        if (!failing) this.#server.log("warn", "Could not accept a connection", { cause: error });
+        failing = true;
         await new Promise((resolve) => setTimeout(resolve, ACCEPT_REST_MS));
         continue;
       }

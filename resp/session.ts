@@ -140,6 +140,11 @@ export class Session implements Client, Replies {
     return this.#pending;
   }
 
+  /** Bytes of the commands that are not answered yet. */
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
   get waiting(): boolean {
     return this.#waitedFor !== null;
   }

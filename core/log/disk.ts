@@ -8,6 +8,9 @@
  * Errors come as the system gave them, but for a full disk, which is always `NoSpace`. `memory_disk.ts` is the twin
  * for tests.
  *
+ * A process may have so many files and sockets open and no more. Sockets take what they get, and a store that cannot
+ * open a segment to sync it must end: so some descriptors are kept back, and lent to files when there is no other.
+ *
  * @module
  */
 import * as fs from "node:fs";
@@ -15,6 +18,11 @@ import * as fs from "node:fs";
 /** The disk, or the quota, is full. The file may have taken part of the bytes. */
 export class NoSpace extends Error {
   override readonly name = "NoSpace";
+}
+
+/** The system lets this process open too few files. */
+export class TooFewFiles extends Error {
+  override readonly name = "TooFewFiles";
 }
 
 export interface DiskFile {
@@ -55,29 +63,93 @@ export interface Disk {
   lock(path: string): Promise<{ release(): void } | null>;
   /** Bytes that may still be written below `folder`. */
   freeBytes(folder: string): number;
+  /** Whether the process has hardly a file left to open: what need not stay open should be closed. Left out: never. */
+  filesAreShort?(): boolean;
 }
+
+/** More than the files that are read (file_pool.ts), and beside them a new segment, those synced and index files. */
+const SPARE_FILES = 24;
+
+/** Descriptors that are kept back for files: those of the folder of each store. */
+class SpareFiles {
+  readonly #folders: string[] = [];
+  readonly #kept: number[] = [];
+
+  /** Keeps some for a store. @throws {TooFewFiles} */
+  keep(folder: string): void {
+    if (Deno.build.os === "windows") return; // A folder cannot be opened there, and files are not counted with sockets.
+    this.#folders.push(folder);
+    this.refill();
+    if (!this.areLent) return;
+    this.release(folder);
+    throw new TooFewFiles(`A store takes ${SPARE_FILES} files and more: the system lets this process open no more`);
+  }
+
+  release(folder: string): void {
+    const at = this.#folders.lastIndexOf(folder);
+    if (at >= 0) this.#folders.splice(at, 1);
+    while (this.#kept.length > this.#wanted) fs.closeSync(this.#kept.pop()!);
+  }
+
+  get areLent(): boolean {
+    return this.#kept.length < this.#wanted;
+  }
+
+  /** Does what takes a descriptor, with a spare one if there is no other. */
+  lend<T>(act: () => T): T {
+    try {
+      return act();
+    } catch (error) {
+      if (!isOutOfFiles(error) || this.#kept.length === 0) throw error;
+      fs.closeSync(this.#kept.pop()!);
+      return act();
+    } finally {
+      this.refill();
+    }
+  }
+
+  /** To be called whenever a file was closed: before a socket takes its descriptor. */
+  refill(): void {
+    try {
+      while (this.areLent) this.#kept.push(fs.openSync(this.#folders.at(-1)!, "r"));
+    } catch (error) {
+      if (!isOutOfFiles(error)) throw error; // Else they stay lent.
+    }
+  }
+
+  get #wanted(): number {
+    return SPARE_FILES * this.#folders.length;
+  }
+}
+
+function isOutOfFiles(error: unknown): boolean {
+  return ["EMFILE", "ENFILE"].includes((error as { code?: string }).code ?? "");
+}
+
+const spareFiles = new SpareFiles();
 
 /** The files of this machine. */
 export const systemDisk: Disk = {
   open(path, mode) {
-    if (mode === "read") return new SystemReader(path, Deno.openSync(path));
+    if (mode === "read") return new SystemReader(path, spareFiles.lend(() => Deno.openSync(path)));
     const flags = mode === "write" ? "r+" : "w+";
-    return new SystemFile(path, attempt(() => fs.openSync(path, flags, 0o640)));
+    return new SystemFile(path, attempt(() => spareFiles.lend(() => fs.openSync(path, flags, 0o640))));
   },
   exists: (path) => fs.existsSync(path),
   list(folder) {
-    return fs.existsSync(folder) ? fs.readdirSync(folder).sort() : [];
+    return fs.existsSync(folder) ? spareFiles.lend(() => fs.readdirSync(folder)).sort() : [];
   },
   makeFolder: (folder) => void attempt(() => fs.mkdirSync(folder, { recursive: true, mode: 0o750 })),
-  remove: (path) => fs.rmSync(path, { recursive: true, force: true }),
+  remove: (path) => spareFiles.lend(() => fs.rmSync(path, { recursive: true, force: true })),
   rename: (from, to) => attempt(() => fs.renameSync(from, to)),
   async syncFolder(folder) {
     if (Deno.build.os === "windows") return; // A folder cannot be opened there; NTFS journals its names.
-    const descriptor = fs.openSync(folder, "r");
+    const descriptor = spareFiles.lend(() => fs.openSync(folder, "r"));
     try {
       await new Promise<void>((resolve, reject) => fs.fsync(descriptor, (error) => error ? reject(error) : resolve()));
     } finally {
       fs.closeSync(descriptor);
+      spareFiles.refill();
     }
   },
   async lock(path) {
@@ -88,7 +160,20 @@ export const systemDisk: Disk = {
     const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(false), LOCK_WAIT_MS));
     const held = await Promise.race([taken, late]);
     clearTimeout(timer);
-    if (held) return { release: () => file.close() };
+    if (held) {
+      const folder = path.slice(0, path.lastIndexOf("/"));
+      const release = () => {
+        spareFiles.release(folder);
+        file.close();
+      };
+      try {
+        spareFiles.keep(folder);
+      } catch (error) {
+        file.close();
+        throw error;
+      }
+      return { release };
+    }
     taken.then(() => file.close()); // Should it come after all, it is not ours any more.
     return null;
   },
@@ -96,6 +181,7 @@ export const systemDisk: Disk = {
     const { bavail, bsize } = fs.statfsSync(folder);
     return bavail * bsize;
   },
+  filesAreShort: () => spareFiles.areLent,
 };
 
 /** How long a lock is asked for. A process that was just killed gives it back within milliseconds. */
@@ -113,20 +199,15 @@ class SystemFile implements DiskFile {
   }
 
   read(into: Uint8Array, offset: number): number {
-    let done = 0;
-    while (done < into.length) {
-      const count = fs.readSync(this.#descriptor, into, done, into.length - done, offset + done);
-      if (count === 0) break;
-      done += count;
-    }
-    return done;
+    const { length } = into;
+    return readWhole(into, (part, done) => fs.readSync(this.#descriptor, part, 0, length - done, offset + done));
   }
 
   write(bytes: Uint8Array, offset: number): void {
-    let done = 0;
-    while (done < bytes.length) {
-      done += attempt(() => fs.writeSync(this.#descriptor, bytes, done, bytes.length - done, offset + done));
-    }
+    const { length } = bytes;
+    attempt(() => {
+      writeWhole(bytes, (part, done) => fs.writeSync(this.#descriptor, part, 0, length - done, offset + done));
+    });
   }
 
   truncate(bytes: number): void {
@@ -145,6 +226,7 @@ class SystemFile implements DiskFile {
 
   close(): void {
     fs.closeSync(this.#descriptor);
+    spareFiles.refill();
   }
 }
 
@@ -165,13 +247,7 @@ class SystemReader implements DiskFile {
 
   read(into: Uint8Array, offset: number): number {
     this.#file.seekSync(offset, Deno.SeekMode.Start);
-    let done = this.#file.readSync(into) ?? 0;
-    while (done < into.length) {
-      const count = this.#file.readSync(into.subarray(done)) ?? 0;
-      if (count === 0) break;
-      done += count;
-    }
-    return done;
+    return readWhole(into, (part) => this.#file.readSync(part) ?? 0);
   }
 
   write(): never {
@@ -192,11 +268,28 @@ class SystemReader implements DiskFile {
 
   close(): void {
     this.#file.close();
+    spareFiles.refill();
   }
 
   #notWritable(): Error {
     return new Error(`${this.path} was opened for reading only`);
   }
+}
+
+/** Reads on until `into` is full or the file ends: a system may give fewer bytes than were asked for, 0 only at the end. */
+export function readWhole(into: Uint8Array, read: (part: Uint8Array, done: number) => number): number {
+  let done = 0;
+  while (done < into.length) {
+    const count = read(done === 0 ? into : into.subarray(done), done);
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/** Writes on until all is written: a system may take fewer bytes than it was given. */
+export function writeWhole(bytes: Uint8Array, write: (part: Uint8Array, done: number) => number): void {
+  for (let done = 0; done < bytes.length;) done += write(done === 0 ? bytes : bytes.subarray(done), done);
 }
 
 function attempt<T>(act: () => T): T {

@@ -202,6 +202,40 @@ export function frameBytesAt(view: DataView, at: number): number {
   return length === 0 ? 0 : FRAME_PREFIX_BYTES + length;
 }
 
+/** What the bytes at `at` would say of a frame, if one began there. */
+export interface FrameHead {
+  frameBytes: number;
+  crc: number;
+  logIndex: number;
+  partition: number;
+}
+
+/** As many bytes as a frame's head can have. */
+export const FRAME_HEAD_BYTES = 16 + 8 + 8 + 1 + 8;
+
+/** For whoever looks for a frame in bytes that may be anything: its head, or null where none can begin. Nothing is verified. */
+export function frameHeadAt(bytes: Uint8Array, view: DataView, at: number): FrameHead | null {
+  const frameBytes = frameBytesAt(view, at);
+  if (frameBytes < FRAME_BYTES_MIN) return null;
+  let next = at + 16;
+  const varint = () => {
+    let value = 0;
+    let factor = 1;
+    let byte;
+    do {
+      byte = bytes[next++]!;
+      value += (byte & 0x7f) * factor;
+      factor *= 0x80;
+    } while (byte >= 0x80 && value <= Number.MAX_SAFE_INTEGER);
+    return value;
+  };
+  const logIndex = varint();
+  varint(); // The term.
+  if (bytes[next++]! & ~FLAGS_KNOWN) return null;
+  const partition = varint();
+  return Number.isSafeInteger(logIndex) ? { frameBytes, crc: view.getUint32(at + 4, true), logIndex, partition } : null;
+}
+
 /** Where a frame's cursor is: how many events are before it, and at which byte of the frame. */
 export interface FramePlace {
   next: number;

@@ -109,6 +109,11 @@ export function encodeJournalHeader(header: JournalHeader, salt: Uint8Array): Ui
   return bytes;
 }
 
+/** The salt that stands in a journal's header, if there is one: `decodeJournalHeader` says whether. */
+export function journalSalt(bytes: Uint8Array): Uint8Array {
+  return bytes.slice(24, 24 + SALT_BYTES);
+}
+
 /** The header that a journal file begins with, or what is wrong with it. */
 export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): JournalHeader | string {
   if (bytes.length < FILE_HEADER_BYTES) return "the journal file is shorter than its header";

@@ -15,8 +15,9 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import { Chance } from "../chance.ts";
-import { type Disk, type DiskFile, NoSpace, type OpenMode } from "./disk.ts";
+import { type Disk, type DiskFile, NoSpace, type OpenMode, readWhole, writeWhole } from "./disk.ts";
 
 const PAGE_BYTES = 4096;
 const SECTOR_BYTES = 512;
@@ -30,7 +31,11 @@ export class PowerCut extends Error {
 export interface MemoryDiskHooks {
   read?: (path: string, offset: number, length: number) => void;
   write?: (path: string, offset: number, length: number) => void;
+  /** How many bytes, at least one, a call that wants `length` of them moves: a system may move fewer, and is asked again. */
+  shorten?: (path: string, length: number) => number;
   sync?: (path: string) => void | Promise<void>;
+  /** How many turns of the event loop a sync takes. One on the spot holds them all up. */
+  slow?: () => number;
   syncFolder?: (path: string) => void | Promise<void>;
 }
 
@@ -41,12 +46,26 @@ export interface MemoryDiskOptions {
   capacityBytes?: number;
 }
 
+/** How often a write was left in part, and a later write came through where an earlier one did not. */
+export interface Wounds {
+  tornWrites: number;
+  writesOutOfOrder: number;
+}
+
+/** What decides about changes that are not durable, and what counts it. */
+interface Fate {
+  chance: Chance;
+  wounds: Wounds;
+}
+
 export class MemoryDisk implements Disk {
   /** What was done so far: every write, truncate, sync, made folder, new name, rename, remove, syncFolder. */
   effects = 0;
   /** Bytes that all files together may have. May be changed at any time, as a disk that others fill. */
   capacityBytes: number;
   hooks: MemoryDiskHooks = {};
+  /** What the power cut that this disk was found after did to writes that were under way. */
+  readonly wounds: Wounds = { tornWrites: 0, writesOutOfOrder: 0 };
   readonly seed: number;
   #root = new Folder();
   #chance: Chance;
@@ -84,7 +103,7 @@ export class MemoryDisk implements Disk {
     this.#gone ??= new PowerCut("The power is cut");
     const chance = new Chance(seed);
     const disk = new MemoryDisk({ seed, capacityBytes: this.capacityBytes });
-    disk.#root = this.#root.afterPowerCut(chance, new Map());
+    disk.#root = this.#root.afterPowerCut({ chance, wounds: disk.wounds }, new Map());
     return disk;
   }
 
@@ -120,6 +139,11 @@ export class MemoryDisk implements Disk {
     file.current.resize(bytes);
     file.durable = file.current.clone();
     file.pending = [];
+  }
+
+  /** Takes a file away, durably. */
+  lose(path: string): void {
+    this.#parent(path).forget(nameOf(path));
   }
 
   /** All files below a folder, sorted. */
@@ -242,7 +266,8 @@ export class MemoryDisk implements Disk {
     read: (path, file, into, offset) => {
       this.#assertPower();
       this.hooks.read?.(path, offset, into.length);
-      return file.current.read(into, offset);
+      const wanted = this.hooks.shorten?.(path, into.length) ?? into.length;
+      return file.current.read(into.subarray(0, wanted), offset);
     },
     size: (file) => {
       this.#assertPower();
@@ -251,11 +276,13 @@ export class MemoryDisk implements Disk {
     write: (path, file, bytes, offset) => {
       this.#assertPower();
       this.hooks.write?.(path, offset, bytes.length);
-      const growth = offset + bytes.length - file.current.size;
+      const wanted = this.hooks.shorten?.(path, bytes.length) ?? bytes.length;
+      const growth = offset + wanted - file.current.size;
       const room = growth <= 0 ? Infinity : this.freeBytes(path);
-      const taken = growth <= room ? bytes.length : Math.max(0, bytes.length - (growth - room));
+      const taken = growth <= room ? wanted : Math.max(0, wanted - (growth - room));
       if (taken > 0) this.#change(() => file.write(bytes.subarray(0, taken), offset));
-      if (taken < bytes.length) throw new NoSpace(`ENOSPC: no space left on device, write '${path}'`);
+      if (taken === 0 && wanted > 0) throw new NoSpace(`ENOSPC: no space left on device, write '${path}'`);
+      return taken;
     },
     truncate: (path, file, size) => {
       this.#assertPower();
@@ -278,6 +305,7 @@ export class MemoryDisk implements Disk {
       if (this.hooks.sync?.(path) instanceof Promise) {
         throw new Error(`A sync on the spot cannot wait for a hook: ${path}`);
       }
+      this.hooks.slow?.();
       this.#endSync(path, file, file.pending.at(-1), ++this.#syncs === this.#failedSync);
     },
   };
@@ -285,7 +313,7 @@ export class MemoryDisk implements Disk {
   #endSync(path: string, file: File, last: FileChange | undefined, fails: boolean): void {
     if (fails) {
       // The system marks the pages clean although the disk did not take them: no later sync writes them again.
-      this.#change(() => file.lose(last, this.#chance));
+      this.#change(() => file.lose(last, { chance: this.#chance, wounds: this.wounds }));
       throw systemError("EIO", `fdatasync '${path}'`);
     }
     this.#change(() => file.sync(last), () => {
@@ -309,6 +337,9 @@ export class MemoryDisk implements Disk {
   /** A sync takes some turns of the microtask queue, so that others run meanwhile; how many, the seed says. */
   async #someTurns(): Promise<void> {
     for (let turns = this.#chance.between(1, 8); turns > 0; turns--) await null;
+    for (let turns = this.hooks.slow?.() ?? 0; turns > 0; turns--) {
+      await new Promise((resolve) => void setImmediate(resolve));
+    }
   }
 
   #assertPower(): void {
@@ -340,7 +371,7 @@ export class MemoryDisk implements Disk {
 interface FileActions {
   read(path: string, file: File, into: Uint8Array, offset: number): number;
   size(file: File): number;
-  write(path: string, file: File, bytes: Uint8Array, offset: number): void;
+  write(path: string, file: File, bytes: Uint8Array, offset: number): number;
   truncate(path: string, file: File, size: number): void;
   sync(path: string, file: File): Promise<void>;
   syncHere(path: string, file: File): void;
@@ -365,12 +396,12 @@ class MemoryFile implements DiskFile {
 
   read(into: Uint8Array, offset: number): number {
     this.#assertOpen(false);
-    return this.#disk.read(this.path, this.#file, into, offset);
+    return readWhole(into, (part, done) => this.#disk.read(this.path, this.#file, part, offset + done));
   }
 
   write(bytes: Uint8Array, offset: number): void {
     this.#assertOpen(true);
-    this.#disk.write(this.path, this.#file, bytes, offset);
+    writeWhole(bytes, (part, done) => this.#disk.write(this.path, this.#file, part, offset + done));
   }
 
   truncate(bytes: number): void {
@@ -420,8 +451,8 @@ class File {
   }
 
   /** Makes the pending changes up to `last` durable in part. The rest of them will never be. */
-  lose(last: FileChange | undefined, chance: Chance): void {
-    this.durable = remainder(this.durable, takeUpTo(last, this.pending), chance);
+  lose(last: FileChange | undefined, fate: Fate): void {
+    this.durable = remainder(this.durable, takeUpTo(last, this.pending), fate);
   }
 
   clone(): File {
@@ -432,9 +463,9 @@ class File {
     return file;
   }
 
-  afterPowerCut(chance: Chance): File {
+  afterPowerCut(fate: Fate): File {
     const file = new File();
-    file.durable = remainder(this.durable, this.pending, chance);
+    file.durable = remainder(this.durable, this.pending, fate);
     file.current = file.durable.clone();
     return file;
   }
@@ -449,7 +480,7 @@ class File {
  * What a disk holds that held `durable` and was on its way to take `changes`. Each sector is as it was at one moment,
  * the size as at one moment, and a write after a truncate that did not come through went into blocks that nobody finds.
  */
-function remainder(durable: Content, changes: FileChange[], chance: Chance): Content {
+function remainder(durable: Content, changes: FileChange[], { chance, wounds }: Fate): Content {
   const found = durable.clone();
   const last = changes.length;
   if (last === 0) return found;
@@ -461,6 +492,7 @@ function remainder(durable: Content, changes: FileChange[], chance: Chance): Con
   const sectorMoments = new Map<number, number>();
   let bound = Infinity;
   let size = durable.size;
+  let anyIsIncomplete = false;
   changes.forEach((change, i) => {
     if (change.kind === "truncate") {
       if (i < sizeMoment) found.resize(size = change.size);
@@ -474,13 +506,22 @@ function remainder(durable: Content, changes: FileChange[], chance: Chance): Con
     if (i === sizeMoment && ending !== "nothing") {
       size = Math.max(size, Math.min(bound, offset + chance.below(bytes.length)));
     }
+    let sectors = 0;
+    let came = 0;
     for (let at = offset; at < Math.min(end, bound);) {
       const sector = Math.floor(at / SECTOR_BYTES);
       const next = Math.min((sector + 1) * SECTOR_BYTES, end, bound);
       if (!sectorMoments.has(sector)) sectorMoments.set(sector, moment());
-      if (i < sectorMoments.get(sector)!) found.write(bytes.subarray(at - offset, next - offset), at);
+      if (i < sectorMoments.get(sector)!) {
+        found.write(bytes.subarray(at - offset, next - offset), at);
+        came++;
+      }
+      sectors++;
       at = next;
     }
+    if (came > 0 && came < sectors) wounds.tornWrites++;
+    if (came > 0 && anyIsIncomplete) wounds.writesOutOfOrder++;
+    anyIsIncomplete ||= came < sectors;
   });
   found.resize(size);
   return found;
@@ -497,6 +538,12 @@ class Folder {
   set(change: NameChange): void {
     applyNames(this.current, change);
     this.pending.push(change);
+  }
+
+  forget(name: string): void {
+    this.current.delete(name);
+    this.durable.delete(name);
+    this.pending = this.pending.map((change) => change.filter(([other]) => other !== name));
   }
 
   sync(last: NameChange | undefined): void {
@@ -519,7 +566,8 @@ class Folder {
   }
 
   /** Each pending change of names came through or did not. */
-  afterPowerCut(chance: Chance, copies: Map<File | Folder, File | Folder>): Folder {
+  afterPowerCut(fate: Fate, copies: Map<File | Folder, File | Folder>): Folder {
+    const { chance } = fate;
     const names = new Map(this.durable);
     const ending = chance.pick(["nothing", "all", "anything"] as const);
     for (const change of this.pending) {
@@ -527,7 +575,7 @@ class Folder {
     }
     const folder = new Folder();
     for (const [name, node] of names) {
-      const copy = once(copies, node, () => node.afterPowerCut(chance, copies));
+      const copy = once(copies, node, () => node.afterPowerCut(fate, copies));
       folder.current.set(name, copy);
       folder.durable.set(name, copy);
     }

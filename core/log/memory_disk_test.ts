@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers";
 import { Chance } from "../chance.ts";
 import { NoSpace } from "./disk.ts";
 import { MemoryDisk, PowerCut } from "./memory_disk.ts";
@@ -343,4 +344,74 @@ Deno.test("a sync on the spot makes durable, asks the hook and fails like any ot
   assert.throws(() => file.syncHere(), /EIO/);
   file.syncHere();
   file.close();
+});
+
+Deno.test("calls that move fewer bytes than they were asked to are repeated until all is done", () => {
+  const disk = new MemoryDisk();
+  const file = disk.open("a", "create");
+  const chance = new Chance(1);
+  let calls = 0;
+  disk.hooks.shorten = (_path, length) => {
+    calls++;
+    return chance.between(1, length);
+  };
+  const bytes = chance.bytes(10_000);
+  file.write(bytes, 100);
+  const into = new Uint8Array(10_000);
+  assert.equal(file.read(into, 100), 10_000);
+  assert.deepEqual(into, bytes);
+  assert.equal(file.read(into, 10_000), 100, "there are no more");
+  assert.ok(calls > 6, `only ${calls} calls`);
+});
+
+Deno.test("a write that fails after a short call leaves what that one wrote", () => {
+  const disk = new MemoryDisk();
+  const file = disk.open("a", "create");
+  let calls = 0;
+  disk.hooks.shorten = () => 3;
+  disk.hooks.write = () => {
+    if (++calls === 2) throw new Error("EIO");
+  };
+  assert.throws(() => file.write(bytesOf("hello"), 0), /EIO/);
+  assert.equal(textOf(disk.contentOf("a")), "hel");
+});
+
+Deno.test("a slow sync takes turns of the event loop, and one on the spot does not", async () => {
+  const disk = new MemoryDisk();
+  const file = disk.open("a", "create");
+  disk.hooks.slow = () => 3;
+  file.write(bytesOf("x"), 0);
+  const synced = file.sync().then(() => "synced");
+  for (let turns = 0; turns < 2; turns++) await new Promise((resolve) => void setImmediate(resolve));
+  assert.equal(await Promise.race([synced, Promise.resolve("not yet")]), "not yet");
+  assert.equal(await synced, "synced");
+  file.syncHere();
+});
+
+Deno.test("a file that is lost does not come back with the power", async () => {
+  const disk = new MemoryDisk();
+  const file = disk.open("a", "create");
+  file.write(bytesOf("x"), 0);
+  disk.open("b", "create").close();
+  const { effects } = disk;
+  disk.lose("a");
+  assert.equal(disk.effects, effects, "nobody did that");
+  for (let seed = 0; seed < 20; seed++) assert.deepEqual(disk.clone().afterPowerCut(seed).exists("a"), false);
+  await disk.syncFolder("");
+  assert.deepEqual(disk.afterPowerCut(1).list(""), ["b"]);
+});
+
+Deno.test("a power cut counts the writes that it tore, and those that came before earlier ones", () => {
+  let torn = 0;
+  let outOfOrder = 0;
+  for (let seed = 0; seed < 40; seed++) {
+    const disk = new MemoryDisk();
+    const file = disk.open("a", "create");
+    for (let i = 0; i < 4; i++) file.write(new Uint8Array(4096), i * 4096);
+    const { wounds } = disk.afterPowerCut(seed);
+    torn += wounds.tornWrites;
+    outOfOrder += wounds.writesOutOfOrder;
+  }
+  assert.ok(torn > 5, `${torn} torn`);
+  assert.ok(outOfOrder > 5, `${outOfOrder} out of order`);
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Database, type DatabaseOptions, openDatabase } from "../database.ts";
-import { amongTheDead } from "../database_fuzz.ts";
+import { amongTheDead } from "../life.ts";
 import { readMeta, saltOf } from "../meta.ts";
 import { SeededEnvironment } from "../seeded_environment.ts";
 import { Chain } from "./format.ts";

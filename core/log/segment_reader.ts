@@ -90,10 +90,21 @@ export class FrameReader {
       this.#bytes = new Uint8Array(bytes);
       this.#view = new DataView(this.#bytes.buffer);
     }
-    this.#length = this.#pool.read(path, this.#bytes.subarray(0, bytes), offset);
+    this.#length = readAt(this.#pool, path, this.#bytes.subarray(0, bytes), offset);
     this.#path = path;
     this.#offset = offset;
     this.#generation = this.#pool.generation;
+  }
+}
+
+/** Bytes that the medium does not give back are as lost as wrong ones: damage, which stays where it is. */
+function readAt(pool: FilePool, path: string, into: Uint8Array, offset: number): number {
+  try {
+    return pool.read(path, into, offset);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new Damaged(path, offset, "the file is missing");
+    if ((error as { code?: string }).code !== "EIO") throw error;
+    throw new Damaged(path, offset, `it cannot be read: ${(error as Error).message}`);
   }
 }
 
@@ -104,7 +115,7 @@ export class FrameReader {
 export function readSegmentHeader(pool: FilePool, path: string, bucket: number, segment: number): SegmentHeader {
   if (!pool.disk.exists(path)) throw new Damaged(path, 0, "the segment file is missing");
   const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
-  const header = decodeSegmentHeader(bytes.subarray(0, pool.read(path, bytes, 0)));
+  const header = decodeSegmentHeader(bytes.subarray(0, readAt(pool, path, bytes, 0)));
   if (typeof header === "string") throw new Damaged(path, 0, header);
   if (header.bucket !== bucket || header.segment !== segment) {
     throw new Damaged(path, 0, `this is segment ${header.segment} of bucket ${header.bucket}`);

@@ -17,6 +17,7 @@ import type { EventStore, Subscription } from "../../core/store.ts";
 import type { Arguments } from "../arguments.ts";
 import type { Deliveries } from "../deliveries.ts";
 import type { Encoder } from "../encoder.ts";
+import type { LargeCommands } from "../large_commands.ts";
 import type { Turns } from "../turns.ts";
 import type { Protocol } from "../value.ts";
 
@@ -107,6 +108,8 @@ export interface Limits {
   clientsMax: number;
   /** Bytes of replies that may wait for one client. While more wait, its commands are not read. */
   outputBytesMax: number;
+  /** Bytes of commands that are not answered yet, received in whole or in part, of all clients together. */
+  inputBytesMax: number;
 }
 
 /** What the listener knows, whoever asks. */
@@ -127,6 +130,8 @@ export interface Server {
   readonly log: Log;
   /** Where pushing and waiting readers take turns. */
   readonly turns: Turns;
+  /** Where clients find room for what is larger than usual. */
+  readonly largeCommands: LargeCommands;
   settings(): [string, string][];
   /** Asks the program to end; null where nobody would hear it. */
   readonly shutdown: (() => void) | null;

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { EventStore } from "../../core/store.ts";
+import type { EventStore, StoreStatus } from "../../core/store.ts";
 import type { Delivery } from "../delivery.ts";
 import { Double, type Value } from "../value.ts";
 import type { Client, ReadingCommand, Server } from "./command.ts";
@@ -81,13 +81,13 @@ const SECTIONS: [string, (server: Server, store: EventStore) => Fields | Promise
     ];
   }],
   ["Persistence", (_server, store) => {
-    const { damage } = store.status();
+    const { damage, disk } = store.status();
     return [
       ["loading", 0],
       ["rdb_bgsave_in_progress", 0],
       ["rdb_changes_since_last_save", 0],
       ["aof_enabled", 1],
-      ["aof_last_write_status", damage.length === 0 ? "ok" : "err"],
+      ["aof_last_write_status", damage.length > 0 || disk?.full ? "err" : "ok"],
     ];
   }],
   ["Stats", ({ counters }) => [
@@ -116,6 +116,7 @@ const SECTIONS: [string, (server: Server, store: EventStore) => Fields | Promise
       ["cache_hits", status.cache.hits],
       ["cache_misses", status.cache.misses],
       ["cache_bytes", status.cache.memoryBytes],
+      ...(status.disk === null ? [] : describeDisk(status.disk)),
       ["damaged_buckets", status.damage.length],
       ...status.damage.map(({ bucket, file, offset, reason }): [string, string] => [
         `damage_${bucket}`,
@@ -157,6 +158,10 @@ async function describe(client: Client, delivery: Delivery): Promise<string> {
     ["lag_seconds", seconds],
   ];
   return facts.map(([name, value]) => `${name}=${value}`).join(",");
+}
+
+function describeDisk({ freeBytes, reserveBytes, full }: NonNullable<StoreStatus["disk"]>): Fields {
+  return [["free_bytes", freeBytes], ["reserve_bytes", reserveBytes], ["disk_full", full ? 1 : 0]];
 }
 
 function megabytes(bytes: number): string {

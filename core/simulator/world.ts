@@ -1,0 +1,870 @@
+/**
+ * Plays a story against a real database on a disk in memory, and holds it to every promise after each operation.
+ *
+ *     what was acknowledged, or given to any reader, is there for ever, byte for byte, and nothing is there in part
+ *     versions and sequences have no gaps; what is acknowledged, read and followed has one order
+ *     a refusal leaves no trace; a retry is answered as the first time, or refused as other content
+ *     damage is told and never served: true events or an error, never others, and never "there is nothing"
+ *     a bucket without damage goes on, whatever happened to its neighbours; an index that is damaged costs nobody anything
+ *     a store that asked for the end of its process acknowledges nothing after it, and asks only for a reason
+ *
+ * A bucket is in doubt from the moment in which a fault hit its files at rest: from then on its reads and appends may
+ * fail, but what they say must still be true. One loss nobody can tell from a power cut (see recovery.ts): when the
+ * last batch of the journal was hit, its events were never there.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { Chance } from "../chance.ts";
+import { type Database, openDatabase } from "../database.ts";
+import {
+  Damaged,
+  DiskFull,
+  DuplicateEventId,
+  FolderMismatch,
+  InvalidArgument,
+  LimitExceeded,
+  StoreClosed,
+  WrongExpectedVersion,
+} from "../errors.ts";
+import { type AppendResult, type EventRecord, identify, type Transaction } from "../event.ts";
+import { NoSpace } from "../log/disk.ts";
+import { MemoryDisk } from "../log/memory_disk.ts";
+import { bucketOf, partitionHash, partitionOf } from "../placement.ts";
+import type { EventStore } from "../store.ts";
+import { plain } from "../store_suite.ts";
+import { equalEvents, unlessGone } from "../story.ts";
+import { parseUuid } from "../uuid.ts";
+import { Comparison } from "./comparison.ts";
+import { bucketOfPath, DIR, Faults, FILES, isOfSync, isOfTheDead, isOfTheDisk, MortalEnvironment } from "./faults.ts";
+import { Ledger, partitionSource, type Source, streamSource } from "./ledger.ts";
+import {
+  type Death,
+  describe,
+  KEYS,
+  LARGE_PAYLOAD_BYTES,
+  type Operation,
+  partOf,
+  planned,
+  type PlannedTransaction,
+  type Story,
+  STREAM_IDS,
+} from "./operation.ts";
+import { Subscriber } from "./subscriber.ts";
+import { Truth } from "./truth.ts";
+
+/** The files of a sealed segment. What is indexed of an open one depends on when that was written. */
+const SEALED_INDEX_FILE = /\/(index\.eidx|partition\.pidx|stream\.sidx)$/;
+/** Batches that may still be refused as the disk was full, after there is room again. */
+const FULL_BATCHES_MAX = 3;
+const SUBSCRIBERS_MAX = 5;
+
+/** What a played story came to. */
+export interface Played {
+  operations: number;
+  /** Appends, reads of a scan, lookups, pages of subscriptions: what the store was asked. */
+  calls: number;
+  /** By class: how often a fault was met, not only planned. */
+  faults: ReadonlyMap<string, number>;
+  /** What happened, line by line: the same for the same story. */
+  trace: string[];
+}
+
+/** A promise that was broken. */
+export class Broken extends Error {
+  override readonly name = "Broken";
+  constructor(readonly story: Story, readonly at: number, reason: unknown) {
+    const operation = story.operations[at];
+    const told = operation === undefined ? "at the end" : `at operation ${at}, ${describe(operation)}`;
+    super(`${told}: ${reason instanceof Error ? reason.message : reason}`, { cause: reason });
+  }
+}
+
+/** For a test of the world's own checks: a store that does something wrong, over the real one. */
+export type Plant = (store: EventStore) => EventStore;
+
+/** Plays a story. @throws {Broken} */
+export async function play(story: Story, plant: Plant = (store) => store): Promise<Played> {
+  let at = -1;
+  let lost: unknown = null;
+  // What ends a process ends all that it waits for; here the promises of a dead database go on, and nobody awaits them.
+  const unhandled = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    if (!isOfTheDead(event.reason)) lost ??= event.reason;
+  };
+  globalThis.addEventListener("unhandledrejection", unhandled);
+  const world = new World(story, plant);
+  try {
+    await world.begin();
+    for (at = 0; at < story.operations.length && !world.over; at++) {
+      await world.step(story.operations[at]!);
+      if (lost !== null) throw lost;
+    }
+    if (!world.over) await world.finish();
+    await turn();
+    if (lost !== null) throw lost;
+  } catch (error) {
+    throw new Broken(story, at, error);
+  } finally {
+    await turn();
+    globalThis.removeEventListener("unhandledrejection", unhandled);
+  }
+  return world.played();
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, 0));
+}
+
+type Outcome =
+  & { transaction: Transaction; partition: number }
+  & (
+    | { kind: "answered"; result: AppendResult; batch: number }
+    | { kind: "refused"; error: Error }
+    | { kind: "unknown"; error?: unknown }
+  );
+
+class World {
+  /** The story cannot go on: the folder cannot be opened, and it was told why. */
+  over = false;
+  readonly #story: Story;
+  readonly #plant: Plant;
+  readonly #truth: Truth;
+  readonly #faults: Faults;
+  readonly #comparison: Comparison;
+  readonly #trace: string[] = [];
+  #operations = 0;
+  #calls = 0;
+  #disk!: MemoryDisk;
+  #environment!: MortalEnvironment;
+  #database!: Database;
+  #store!: EventStore;
+  /** Of the process that opened the store. */
+  #openedBy: MortalEnvironment | null = null;
+  #opened = 0;
+
+  #nowMs = 1_700_000_000_000;
+  #clockStands = false;
+
+  // What is armed.
+  #death: Death = { kind: "kill", seed: 0, again: [] };
+  #cutArmed = false;
+  #fullBatches = 0;
+
+  /** Index files that were taken away while the store was closed. */
+  readonly #lostIndexes = new Set<string>();
+  /** Appends of buckets in doubt of which nobody can find out whether they are stored. */
+  readonly #maybe = new Map<number, Transaction[]>();
+  /** In how many batches appends were acknowledged, in all lives. */
+  #batches = 0;
+  #lastSyncs = -1;
+
+  #subscribers: Subscriber[] = [];
+  /** What any reader was given in this operation. */
+  #given: EventRecord[] = [];
+
+  constructor(story: Story, plant: Plant) {
+    this.#story = story;
+    this.#plant = plant;
+    this.#truth = new Truth(story.sizes.partitionCount);
+    this.#faults = new Faults(story.sizes.bucketCount);
+    this.#comparison = new Comparison(this.#truth, {
+      mayFail: (error, partition) => this.#mayFail(error, partition),
+      isUnsure: (partition) => this.#isUnsure(partition),
+    });
+  }
+
+  played(): Played {
+    return {
+      operations: this.#operations,
+      calls: this.#calls + this.#comparison.calls,
+      faults: this.#faults.met,
+      trace: this.#trace,
+    };
+  }
+
+  async begin(): Promise<void> {
+    this.#equip(new MemoryDisk({ seed: this.#story.seed }));
+    assert.ok(await this.#open(), "a new folder can be opened");
+  }
+
+  async step(operation: Operation): Promise<void> {
+    this.#operations++;
+    this.#faults.begin();
+    this.#given = [];
+    if (!this.#clockStands) this.#nowMs += 7;
+    this.#environment.nowMs = this.#nowMs;
+    await this.#act(operation);
+    if (this.#isGone()) await this.#recover([]);
+    if (this.over) return;
+    await this.#unlessFails(() => this.#checkStep(new Chance(partOf(this.#story.seed, this.#operations))));
+    if (this.#isGone()) await this.#recover([]);
+    this.#note(`${operation.kind} ${this.#disk.effects} ${this.#truth.oracle.status().events}`);
+  }
+
+  /** All faults end, all readers read to the end, and everything is compared; then once more after a restart. */
+  async finish(): Promise<void> {
+    this.#disarm();
+    this.#disk.capacityBytes = Infinity;
+    this.#faults.begin();
+    await this.#agree();
+    for (const subscriber of this.#subscribers) await this.#readToEnd(subscriber);
+    await this.#restart();
+    if (this.#isGone()) await this.#recover([]); // A sync that failed some time ago may be told of only now.
+    if (!this.over) await this.#close();
+    this.#note(`end ${this.#disk.effects}`);
+  }
+
+  // ---- Operations ----------------------------------------------------------------------------------------------------
+
+  async #act(operation: Operation): Promise<void> {
+    switch (operation.kind) {
+      case "append":
+        return await this.#append(operation);
+      case "read":
+        return await this.#unlessFails(() => this.#comparison.ofSome(this.#store, new Chance(operation.seed)));
+      case "subscribe":
+        if (this.#subscribers.length < SUBSCRIBERS_MAX) this.#subscribers.push(this.#newSubscriber(operation.seed));
+        return;
+      case "restart":
+        return await this.#restart();
+      case "die":
+        this.#death = operation.death;
+        this.#cutArmed = true;
+        if (operation.effects === 0) return await this.#recover([]);
+        this.#disk.powerCutAt(this.#disk.effects + operation.effects);
+        return;
+      case "failing sync":
+      case "failing read":
+      case "failing write":
+        this.#death = operation.death;
+        return this.#faults.arm(operation, this.#disk);
+      case "bad sector":
+      case "short calls":
+      case "slow disk":
+        return this.#faults.arm(operation, this.#disk);
+      case "full disk":
+        this.#disk.capacityBytes = this.#disk.usedBytes + operation.roomBytes;
+        this.#lostIndexes.clear(); // They find no room perhaps.
+        return;
+      case "room on the disk":
+        this.#disk.capacityBytes = Infinity;
+        return;
+      case "clock":
+        this.#nowMs = Math.max(0, this.#nowMs + operation.jumpMs);
+        this.#clockStands = operation.stands;
+        return this.#faults.count(operation.stands ? "clock stands" : "clock jumps");
+      case "damage":
+        return await this.#damage(operation);
+    }
+  }
+
+  /** Appends at the same time, with readers and subscribers beside them. */
+  async #append(operation: Operation & { kind: "append" }): Promise<void> {
+    const chance = new Chance(partOf(operation.seed, 0));
+    const outcomes: Outcome[] = [];
+    for (const plan of planned(operation)) {
+      const transaction = await this.#resolve(plan);
+      const key = plan.partitionKey === undefined
+        ? identify(plan.events[0]!.streamId, null).partitionKey
+        : parseUuid(plan.partitionKey)!;
+      outcomes.push({
+        transaction,
+        partition: partitionOf(partitionHash(key), this.#story.sizes.partitionCount),
+        kind: "unknown",
+      });
+    }
+    const store = this.#store;
+    const refusing = new Set(this.#database.status().damage.map(({ bucket }) => bucket));
+    const acts = [
+      this.#appendAll(store, outcomes, chance),
+      ...Array.from({ length: chance.below(3) }, () => this.#readBeside(store, chance.below(2 ** 31))),
+      ...this.#subscribers.map((subscriber) => this.#actOf(subscriber, store, operation.seed)),
+    ];
+    await unlessGone(Promise.all(acts), this.#isGone);
+    const came = outcomes.slice();
+    if (this.#isGone()) return await this.#recover(came);
+    for (const outcome of came) {
+      const isRefusing = refusing.has(this.#bucketOf(outcome.partition));
+      assert.ok(!isRefusing || outcome.kind !== "answered", "a damaged bucket took an append");
+      await this.#hold(outcome);
+    }
+    if (this.#disk.capacityBytes === Infinity) this.#fullBatches++;
+    else this.#fullBatches = 0;
+    await this.#holdGiven();
+    if (!chance.oneIn(3)) return;
+    for (const subscriber of this.#subscribers) {
+      await this.#tolerant(subscriber, () => subscriber.holdLag(store, this.#isGone));
+      if (this.#isGone()) return;
+    }
+  }
+
+  async #appendAll(store: EventStore, outcomes: Outcome[], chance: Chance): Promise<void> {
+    const environment = this.#environment;
+    const answers: Promise<void>[] = [];
+    const nextSequences = await this.#heads();
+    for (const [i, { transaction, partition }] of outcomes.entries()) {
+      // Some come while others are being synced.
+      if (chance.oneIn(3)) { for (let turns = chance.below(20); turns > 0; turns--) await null; }
+      if (this.#isGone()) break;
+      this.#calls++;
+      answers.push(
+        store.append(transaction).then(
+          (result) => {
+            assert.ok(!environment.ended, "an append was acknowledged after the store asked for its end");
+            outcomes[i] = { transaction, partition, kind: "answered", result, batch: this.#batchNow() };
+            // What is new is acknowledged in the order of its sequences. What is not was a retry.
+            const next = nextSequences[partition]!;
+            if (result.lastSequence < next || this.#isUnsure(partition)) return;
+            assert.equal(result.firstSequence, next, `acknowledged in partition ${partition}`);
+            nextSequences[partition] = result.lastSequence + 1;
+          },
+          (error) => {
+            outcomes[i] = isRefusal(error) || this.#faults.isOfRead(error)
+              ? { transaction, partition, kind: "refused", error }
+              : { transaction, partition, kind: "unknown", error };
+          },
+        ),
+      );
+    }
+    await Promise.all(answers);
+  }
+
+  /** The sequence that comes next in each partition. */
+  async #heads(): Promise<number[]> {
+    return (await this.#truth.partitions()).map(({ length }) => length);
+  }
+
+  /** The number of the batch in which what is answered now became durable. */
+  #batchNow(): number {
+    const { syncs } = this.#database.status();
+    if (syncs !== this.#lastSyncs) {
+      this.#lastSyncs = syncs;
+      this.#batches++;
+    }
+    return this.#batches;
+  }
+
+  async #readBeside(store: EventStore, seed: number): Promise<void> {
+    const chance = new Chance(seed);
+    const partition = chance.below(this.#story.sizes.partitionCount);
+    const head = await this.#truth.oracle.partitionSequence(partition) ?? -1;
+    const from = chance.below(head + 3);
+    let next = from;
+    try {
+      this.#calls++;
+      for await (const event of store.readPartition(partition, { from })) {
+        assert.equal(event.sequence, next++, `partition ${partition} was read beside appends`);
+        this.#given.push(plain(event));
+      }
+      assert.ok(
+        next > head,
+        `partition ${partition} was read from ${from}: it ended at ${next} and not behind ${head}`,
+      );
+    } catch (error) {
+      if (!this.#mayFail(error, partition)) throw error;
+    }
+  }
+
+  async #restart(): Promise<void> {
+    if (await this.#close()) await this.#reopen();
+  }
+
+  /** Closes the store: false when it died of it. */
+  async #close(): Promise<boolean> {
+    const waits = this.#subscribers.flatMap(({ wait }) => wait?.promise ?? []);
+    try {
+      const closed = await unlessGone(this.#store.close().then(() => true), this.#isGone);
+      if (closed !== true || this.#isGone()) return false;
+      for (const wait of waits) {
+        const found = await unlessGone(wait.catch((error: unknown) => error), this.#isGone);
+        const isTold = found === true || found instanceof StoreClosed || this.#mayFail(found, null);
+        assert.ok(isTold, `the store closed, and who waited was told ${found}`);
+      }
+      this.#holdIndexes();
+      return true;
+    } catch (error) {
+      if (!this.#isGone() && !isOfTheDead(error)) throw error;
+      if (!this.#isGone()) await this.#recover([]); // It met an error of the disk: its process ends with it.
+      return false;
+    }
+  }
+
+  /** An index file that was lost is there again, at the latest when the store is closed. */
+  #holdIndexes(): void {
+    for (const path of this.#lostIndexes) {
+      if (this.#faults.inDoubt(bucketOfPath(path)!)) continue;
+      assert.ok(this.#disk.exists(path), `${path} was lost and did not come back`);
+    }
+    this.#lostIndexes.clear();
+  }
+
+  async #damage({ how, of, seed, stopped }: Operation & { kind: "damage" }): Promise<void> {
+    const chance = new Chance(seed);
+    const atRest = stopped || of === "meta";
+    if (atRest && !await this.#close()) return;
+    const files = this.#disk.files(DIR).filter((path) => FILES[of].test(path));
+    if (files.length === 0) return atRest ? await this.#reopen() : undefined;
+    const path = chance.pick(files);
+    const before = of === "meta" ? this.#disk.clone() : null;
+    const bytes = this.#disk.contentOf(path);
+    // Most of a journal is zeros that say nothing.
+    const used = of === "journal" ? bytes.findLastIndex((byte) => byte !== 0) + 1 : bytes.length;
+    const offset = chance.below(Math.max(1, used));
+    if (how === "flip" && bytes.length > 0) this.#disk.flip(path, offset, 1 << chance.below(8));
+    else if (how === "cut") this.#disk.cut(path, Math.min(offset, bytes.length));
+    else if (how === "lose") this.#disk.lose(path);
+    this.#faults.count(`${how}: ${of}`);
+    this.#note(`${how} ${path} ${offset}`);
+    if (how === "lose" && atRest && this.#disk.capacityBytes === Infinity && SEALED_INDEX_FILE.test(path)) {
+      this.#lostIndexes.add(path);
+    }
+    if (of === "segment") this.#faults.hit(bucketOfPath(path)!);
+    if (of === "journal") this.#faults.ofJournal++;
+    if (before !== null) return await this.#metaIsDamaged(before);
+    if (atRest) await this.#reopen();
+  }
+
+  async #reopen(): Promise<void> {
+    if (!await this.#open()) return;
+    await this.#lookForLoss();
+    this.#storeWasLost();
+    await this.#agree();
+  }
+
+  /** Without its meta file a folder is not opened, or as before; then the file is put back. */
+  async #metaIsDamaged(before: MemoryDisk): Promise<void> {
+    this.#disarm();
+    const { dir, disk, environment, sizes } = this.#options();
+    try {
+      const database = await openDatabase({ dir, disk, environment, ...sizes });
+      this.#database = database;
+      this.#store = this.#plant(database);
+      this.#lastSyncs = -1;
+      await this.#agree();
+      await database.close();
+    } catch (error) {
+      if (!(error instanceof Damaged || error instanceof FolderMismatch)) throw error;
+    }
+    this.#equip(before);
+    await this.#reopen();
+  }
+
+  // ---- Life and death ------------------------------------------------------------------------------------------------
+
+  readonly #isGone = (): boolean => this.#disk.isGone || this.#environment.fatalReasons.length > 0;
+
+  #options() {
+    const { sizes } = this.#story;
+    return { dir: DIR, disk: this.#disk, environment: this.#environment, sizes };
+  }
+
+  /** Gives a disk the faults that are armed. */
+  #equip(disk: MemoryDisk): void {
+    this.#disk = disk;
+    this.#cutArmed = false;
+    this.#environment = new MortalEnvironment(partOf(this.#story.seed, this.#opened++), this.#story.lookMs);
+    this.#environment.nowMs = this.#nowMs;
+    this.#faults.beset(disk, this.#environment);
+  }
+
+  #disarm(): void {
+    this.#faults.spare();
+    this.#disk.powerCutAt(Infinity);
+    this.#disk.failSync(Infinity);
+    this.#cutArmed = false;
+  }
+
+  /** Opens the database on the present disk. False when that went in the middle, or cannot be opened at all. */
+  async #open(): Promise<boolean> {
+    const { dir, disk, environment, sizes } = this.#options();
+    try {
+      const database = await unlessGone(openDatabase({ dir, disk, environment, ...sizes }), this.#isGone);
+      if (database === null || this.#isGone()) return false;
+      this.#database = database;
+      this.#store = this.#plant(database);
+      this.#openedBy = environment;
+      this.#lastSyncs = -1;
+    } catch (error) {
+      if (this.#isGone()) return false;
+      if (isOfTheDead(error)) {
+        // It met an error of the disk, and says so: another process tries again.
+        this.#equip(disk.afterKill());
+        return await this.#open();
+      }
+      if (error instanceof Damaged && this.#faults.ofJournal > 0 && FILES.journal.test(error.file)) {
+        this.over = true;
+        return false;
+      }
+      if (error instanceof NoSpace && disk.capacityBytes < Infinity) {
+        // What a crash took away takes room to be made again. It is told, and the next try finds some.
+        disk.capacityBytes = Infinity;
+        return await this.#open();
+      }
+      throw error;
+    }
+    for (const { bucket } of this.#database.status().damage) {
+      assert.ok(
+        this.#faults.ofJournal > 0 || this.#faults.inDoubt(bucket),
+        `bucket ${bucket} is damaged: nothing hit it`,
+      );
+      this.#faults.told(bucket);
+    }
+    return true;
+  }
+
+  /** The process is dead: the next one opens what it left, though that may be cut off again. */
+  async #recover(outcomes: Outcome[]): Promise<void> {
+    this.#lostIndexes.clear();
+    await this.#holdEnd();
+    const { kind, seed, again } = this.#death;
+    this.#death = { kind: "kill", seed: 0, again: [] };
+    if (this.#cutArmed) this.#faults.count(kind);
+    this.#faults.spare();
+    for (let times = 0;; times++) {
+      if (times > 0) this.#faults.count("crash in recovery");
+      const found: MemoryDisk = kind === "kill" && times === 0
+        ? this.#disk.afterKill()
+        : this.#disk.afterPowerCut(partOf(seed, times));
+      this.#faults.count("torn write", found.wounds.tornWrites);
+      this.#faults.count("writes out of order", found.wounds.writesOutOfOrder);
+      this.#equip(found);
+      const cut = again[times];
+      if (cut !== undefined) found.powerCutAt(cut);
+      if (await this.#open()) {
+        found.powerCutAt(Infinity);
+        break;
+      }
+      if (this.over) return;
+      assert.ok(this.#isGone(), "a store that does not open is gone");
+    }
+    await this.#settle(outcomes);
+    this.#storeWasLost();
+    await this.#agree();
+    await this.#holdGiven();
+  }
+
+  /** A store asks for its end only when the disk failed it, and answers nothing from then on. */
+  async #holdEnd(): Promise<void> {
+    const [reason] = this.#environment.fatalReasons;
+    if (reason === undefined) return;
+    assert.ok(isOfTheDisk(reason), `it asked for its end, though the disk did not fail it: ${reason.stack}`);
+    if (isOfSync(reason)) this.#faults.count("failing sync");
+    if (this.#openedBy !== this.#environment) return; // It was not open yet.
+    const late = { events: [{ streamId: STREAM_IDS[0]!, name: "Late" }] };
+    const calls = [
+      this.#store.append(late),
+      this.#store.streamVersion(STREAM_IDS[0]!),
+      this.#store.partitionSequence(0),
+    ];
+    for (const call of calls) {
+      const answer = await unlessGone(call.then(() => "an answer", () => null), this.#isGone);
+      assert.equal(answer, null, "the store asked for its end, and went on");
+    }
+  }
+
+  /** What a power cut or a kill leaves of appends that were under way: whole or not at all, and all that was answered. */
+  async #settle(outcomes: Outcome[]): Promise<void> {
+    const tails = new Map<number, EventRecord[][] | null>();
+    for (const { partition } of outcomes) {
+      if (!tails.has(partition)) tails.set(partition, await this.#tail(partition));
+    }
+    for (const outcome of outcomes) {
+      const { transaction, partition } = outcome;
+      const tail = tails.get(partition)!;
+      if (outcome.kind === "answered") {
+        await this.#hold(outcome);
+        const first = outcome.result.events[0]!.eventId;
+        const at = tail?.findIndex((events) => events.some(({ eventId }) => eventId === first)) ?? -1;
+        if (at >= 0) tail!.splice(at, 1);
+      } else if (outcome.kind === "refused") {
+        await this.#holdRestOn(outcome.error, transaction, partition);
+      } else if (tail === null) {
+        const bucket = this.#bucketOf(partition);
+        this.#maybe.set(bucket, [...this.#maybe.get(bucket) ?? [], transaction]);
+      } else {
+        const at = tail.findIndex((events) => this.#isStoredAs(transaction, events));
+        if (at < 0) continue;
+        const [events] = tail.splice(at, 1);
+        const first = events![0]!;
+        const result: AppendResult = {
+          partitionKey: first.partitionKey,
+          partition: first.partition,
+          firstSequence: first.sequence,
+          lastSequence: events!.at(-1)!.sequence,
+          events: events!.map(({ eventId, streamId, version, sequence, timestamp }) => (
+            { eventId, streamId, version, sequence, timestamp }
+          )),
+        };
+        assert.deepEqual(await this.#truth.append(transaction, result, ++this.#batches), result, "stored, and not so");
+      }
+    }
+    for (const [partition, tail] of tails) {
+      assert.deepEqual(tail ?? [], [], `partition ${partition} holds what nobody appended`);
+    }
+    await this.#lookForLoss();
+  }
+
+  /** What a partition holds beyond what is known, by transactions; null when that cannot be found out. */
+  async #tail(partition: number): Promise<EventRecord[][] | null> {
+    const from = (await this.#truth.oracle.partitionSequence(partition) ?? -1) + 1;
+    const transactions: EventRecord[][] = [];
+    try {
+      for await (const event of this.#store.readPartition(partition, { from })) {
+        const last = transactions.at(-1);
+        if (last !== undefined && last[0]!.transactionId === event.transactionId) last.push(plain(event));
+        else transactions.push([plain(event)]);
+      }
+    } catch (error) {
+      if (!this.#mayFail(error, partition)) throw error;
+      return null;
+    }
+    return transactions;
+  }
+
+  #isStoredAs({ events }: Transaction, stored: EventRecord[]): boolean {
+    return events.length === stored.length && events.every((event, i) => {
+      const other = stored[i]!;
+      return event.streamId === other.streamId && event.name === other.name &&
+        (event.eventId === undefined || event.eventId === other.eventId) &&
+        other.timestamp === (event.timestamp ?? this.#nowMs) &&
+        String(event.payload) === String(other.payload) && String(event.metadata ?? "") === String(other.metadata);
+    });
+  }
+
+  /** A refusal that rested on a version was not made before that version was durable. */
+  async #holdRestOn(error: Error, { events }: Transaction, partition: number): Promise<void> {
+    if (!(error instanceof WrongExpectedVersion) || error.current === null) return;
+    if (events.length > 1) return; // It counts its own events too.
+    const { streamId, partitionKey, current } = error;
+    try {
+      const version = await this.#store.streamVersion(streamId, { partitionKey });
+      assert.ok(
+        version !== null && version >= current,
+        `a refusal rested on version ${current} of ${streamId}, which is lost: found ${version}`,
+      );
+    } catch (failure) {
+      if (!this.#mayFail(failure, partition)) throw failure;
+    }
+  }
+
+  /**
+   * After the journal was hit: a bucket that has lost something says so, but for the last batches, as many as there were
+   * faults. What those brought is forgotten.
+   */
+  async #lookForLoss(): Promise<void> {
+    if (this.#faults.ofJournal === 0) return;
+    const told = new Set(this.#database.status().damage.map(({ bucket }) => bucket));
+    const lost = new Set<string>();
+    for (const [partition, events] of (await this.#truth.partitions()).entries()) {
+      if (told.has(this.#bucketOf(partition))) continue;
+      try {
+        const head = await this.#store.partitionSequence(partition) ?? -1;
+        for (const { eventId } of events.slice(head + 1)) lost.add(eventId);
+      } catch (error) {
+        if (!this.#mayFail(error, partition)) throw error;
+      }
+    }
+    const last = this.#truth.lastBatches(this.#faults.ofJournal);
+    for (const eventId of lost) assert.ok(last.has(eventId), `event ${eventId} is lost without a word`);
+    this.#faults.ofJournal = 0;
+    if (lost.size === 0) return;
+    this.#faults.count("last batch lost");
+    await this.#truth.forget(lost);
+    this.#given = this.#given.filter(({ eventId }) => !lost.has(eventId));
+    this.#subscribers = [];
+  }
+
+  // ---- What must hold ------------------------------------------------------------------------------------------------
+
+  async #hold(outcome: Outcome): Promise<void> {
+    const { transaction, partition } = outcome;
+    const told = () => describeTransaction(transaction);
+    if (outcome.kind === "unknown") {
+      throw new Error(`no answer but ${outcome.error}: ${told()}`, { cause: outcome.error });
+    }
+    if (outcome.kind === "answered") {
+      assert.deepEqual(outcome.result, await this.#truth.append(transaction, outcome.result, outcome.batch), told());
+      return;
+    }
+    const { error } = outcome;
+    if (this.#faults.isOfRead(error)) return;
+    if (error instanceof DiskFull) {
+      this.#faults.count("full disk");
+      const isFull = this.#disk.capacityBytes < Infinity || this.#fullBatches < FULL_BATCHES_MAX;
+      assert.ok(isFull, `the disk has room: ${error}: ${told()}`);
+      return;
+    }
+    if (error instanceof Damaged) {
+      assert.ok(this.#faults.inDoubt(this.#bucketOf(partition)), `${error}: nothing hit its bucket: ${told()}`);
+      return;
+    }
+    if (error instanceof LimitExceeded) {
+      // The oracle has no segments that a transaction must fit.
+      const bytes = transaction.events.reduce((sum, { payload }) => sum + (payload?.length ?? 0), 0);
+      assert.ok(bytes >= LARGE_PAYLOAD_BYTES, `${error}: ${told()}`);
+      return;
+    }
+    const expected = await this.#truth.refusal(transaction);
+    assert.notEqual(expected, null, `it should have been stored, but: ${error}: ${told()}`);
+    assert.deepEqual(factsOf(error), factsOf(expected!), told());
+  }
+
+  /** What was given to any reader is true. */
+  async #holdGiven(): Promise<void> {
+    for (const event of this.#given) {
+      if (this.#isUnsure(event.partition)) continue;
+      const known = await this.#truth.oracle.event(event.eventId);
+      equalEvents(known === null ? [] : [event], known === null ? [event] : [known], `given: ${event.eventId}`);
+    }
+    this.#given = [];
+  }
+
+  async #checkStep(chance: Chance): Promise<void> {
+    const { damage, events } = this.#store.status();
+    for (const { bucket } of damage) {
+      assert.ok(this.#faults.inDoubt(bucket), `bucket ${bucket} is damaged: nothing hit it`);
+    }
+    if (this.#faults.none) assert.equal(events, this.#truth.oracle.status().events, "events in all");
+    await this.#comparison.ofPartition(this.#store, chance.below(this.#story.sizes.partitionCount));
+    await this.#comparison.ofSome(this.#store, chance);
+  }
+
+  /** Everything that can be read of the store is what can be read of the oracle. */
+  async #agree(): Promise<void> {
+    await this.#unlessFails(() => this.#comparison.ofAll(this.#store));
+  }
+
+  /** Whether a call that concerns a partition, or all when null, may fail so. */
+  #mayFail(error: unknown, partition: number | null): boolean {
+    if (this.#isGone()) return !(error instanceof assert.AssertionError);
+    return this.#faults.explain(error, partition);
+  }
+
+  #isUnsure(partition: number): boolean {
+    return this.#maybe.has(this.#bucketOf(partition));
+  }
+
+  async #unlessFails(act: () => Promise<void>): Promise<void> {
+    try {
+      await unlessGone(act(), this.#isGone);
+    } catch (error) {
+      if (!this.#isGone() || error instanceof assert.AssertionError) throw error;
+    }
+  }
+
+  // ---- Subscribers ---------------------------------------------------------------------------------------------------
+
+  #newSubscriber(seed: number): Subscriber {
+    const chance = new Chance(seed);
+    const ledger = new Ledger(sourcesOf(chance, this.#story.sizes.partitionCount));
+    return new Subscriber(chance, ledger, (event) => this.#given.push(plain(event)));
+  }
+
+  async #actOf(subscriber: Subscriber, store: EventStore, seed: number): Promise<void> {
+    this.#calls++;
+    const chance = new Chance(partOf(seed, subscriber.chance.seed));
+    subscriber.chance = chance;
+    await this.#tolerant(subscriber, async () => {
+      // At some moments of the batch, as it comes.
+      for (let times = chance.between(1, 3); times > 0 && !this.#isGone(); times--) {
+        for (let turns = chance.below(30); turns > 0; turns--) await null;
+        await subscriber.act(store);
+      }
+    });
+  }
+
+  /** Where his subscription may fail he comes again. */
+  async #tolerant(subscriber: Subscriber, act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      if (this.#isGone() && !(error instanceof assert.AssertionError)) return;
+      if (!this.#mayFail(error, null)) throw error;
+      const at = this.#subscribers.indexOf(subscriber);
+      if (at >= 0) this.#subscribers[at] = subscriber.afterLoss();
+    }
+  }
+
+  #storeWasLost(): void {
+    this.#subscribers = this.#subscribers.map((subscriber) => subscriber.afterLoss());
+  }
+
+  async #readToEnd(subscriber: Subscriber): Promise<void> {
+    await this.#tolerant(subscriber, async () => {
+      await subscriber.readToEnd(this.#store);
+      if (this.#maybe.size === 0) subscriber.ledger.holdAll((await this.#truth.partitions()).flat());
+      await subscriber.leave();
+    });
+  }
+
+  // ---- Small things --------------------------------------------------------------------------------------------------
+
+  async #resolve({ partitionKey, events }: PlannedTransaction): Promise<Transaction> {
+    const resolved = [];
+    for (const { expects, ...event } of events) {
+      const current = await this.#truth.oracle.streamVersion(event.streamId, { partitionKey });
+      const expectedVersion = typeof expects === "string"
+        ? expects
+        : expects.fromCurrent === 0
+        ? current ?? "empty" as const
+        : Math.max(0, (current ?? 0) + expects.fromCurrent);
+      resolved.push({ ...event, expectedVersion });
+    }
+    return { partitionKey, events: resolved };
+  }
+
+  #bucketOf(partition: number): number {
+    return bucketOf(partition, this.#story.sizes.bucketCount);
+  }
+
+  #note(line: string): void {
+    this.#trace.push(line);
+  }
+}
+
+function sourcesOf(chance: Chance, partitionCount: number): Source[] {
+  const start = () => chance.pick([0, 0, "latest" as const, chance.below(6), chance.below(60)]);
+  const common = start();
+  const startOf = chance.oneIn(2) ? () => common : start;
+  switch (chance.below(5)) {
+    case 0:
+    case 1:
+      return Array.from({ length: partitionCount }, (_, partition) => partitionSource(partition, startOf(), true));
+    case 2: {
+      const partitions = [...Array(partitionCount).keys(), partitionCount, 65_535].filter(() => chance.oneIn(2));
+      return partitions.map((partition) => partitionSource(partition, startOf()));
+    }
+    case 3:
+      return [partitionSource(chance.below(partitionCount), common)];
+    default: {
+      const streams = [...STREAM_IDS, "never"].flatMap((streamId) =>
+        [undefined, ...KEYS].map((partitionKey) => ({ streamId, partitionKey }))
+      );
+      return streams.filter(() => chance.oneIn(3)).map(({ streamId, partitionKey }) =>
+        streamSource(streamId, partitionKey, startOf())
+      );
+    }
+  }
+}
+
+/** An answer that says that nothing was stored. */
+function isRefusal(error: unknown): error is Error {
+  return [WrongExpectedVersion, DuplicateEventId, InvalidArgument, LimitExceeded, DiskFull, Damaged]
+    .some((Class) => error instanceof Class);
+}
+
+function factsOf(error: Error): Record<string, unknown> {
+  if (!(error instanceof WrongExpectedVersion)) return { name: error.name };
+  const { name, streamId, partitionKey, expected, current } = error;
+  return { name, streamId, partitionKey, expected, current };
+}
+
+function describeTransaction({ partitionKey, events }: Transaction): string {
+  const parts = events.map(({ streamId, name, eventId, expectedVersion, payload }) =>
+    `${streamId} ${JSON.stringify(name)} ${eventId ?? "no id"} expects ${expectedVersion}, ${
+      payload?.length ?? 0
+    } bytes`
+  );
+  return `append under ${partitionKey ?? "the default key"}: ${parts.join("; ")}`;
+}
