@@ -12,7 +12,7 @@
  *
  *     deno run -A scripts/follow.ts [--server "COMMAND"] [--rounds N] [--writers N] [--acks N] [--seed N]
  *
- * The ledger that each follower keeps is that of core/subscription_fuzz.ts.
+ * The ledger that each follower keeps is that of core/simulator/ledger.ts.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import type { EventRecord } from "../core/event.ts";
 import { partitionHash, partitionOf } from "../core/placement.ts";
 import type { Start } from "../core/store.ts";
 import { equalEvents } from "../core/story.ts";
-import { type Heads, Ledger, partitionSource, type Position, streamSource } from "../core/subscription_fuzz.ts";
+import { type Heads, Ledger, partitionSource, type Position, streamSource } from "../core/simulator/ledger.ts";
 import { parseUuid } from "../core/uuid.ts";
 import { type Address, Client, ConnectionLost, NotRespError, type Plain, ReplyError } from "./resp_client.ts";
 import { serverCommand, ServerProcess } from "./server_process.ts";
