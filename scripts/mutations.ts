@@ -30,11 +30,11 @@ const COPIED = ["core", "scripts"];
 const SUFFIX = ".txt";
 const NOT_YET_CAUGHT = "not yet caught: ";
 /** Seeds that each mutation has to be caught within, and that the engine as it is has to pass. */
-const ROUNDS = 200;
+const ROUNDS = 250;
 /** As many as a small machine has cores. */
 const AT_A_TIME = 2;
 /** A mutation that goes round for ever is ended. */
-const SECONDS_MAX = 60;
+const SECONDS_MAX = 120;
 const REASON_CHARS_MAX = 110;
 
 export interface Mutation {

@@ -7,6 +7,9 @@
  *
  * A fault is an operation too: most arm the disk, and what comes next runs into them.
  *
+ * What a seed stands for is decided here. After a change of it the seeds of testdata/seeds.txt no longer show what they
+ * taught: take back each repair in a copy of the tree, and look for new ones.
+ *
  * @module
  */
 import { Chance } from "../chance.ts";
