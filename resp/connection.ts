@@ -108,7 +108,8 @@ export class Connection implements Link, Holder {
       // In a later microtask: the answers of one batch come one by one, in one turn.
       queueMicrotask(() => queueMicrotask(() => void this.#flush()));
     }
-    this.#server.largeCommands.giveBack(this, this.#decoder.bufferBytes + this.session.pendingBytes);
+    const { largeCommands } = this.#server;
+    if (!largeCommands.quiet) largeCommands.giveBack(this, this.#inputBytes);
     if (this.#waiters.length > 0) this.wake();
   }
 
@@ -149,8 +150,7 @@ export class Connection implements Link, Holder {
     while (!session.leaving) {
       const found = decoder.next();
       if (found === MORE) {
-        const bytes = decoder.nextBufferBytes;
-        if (!this.#mayHold(bytes)) await this.until(() => this.#draining || this.#mayHold(bytes));
+        if (!this.#mayRead) await this.until(() => this.#draining || this.#mayRead);
         if (this.#draining) return true;
         if (!await this.#read()) return false;
         continue;
@@ -165,12 +165,17 @@ export class Connection implements Link, Holder {
 
   /** Whether a further command may be taken. */
   get #hasRoom(): boolean {
-    return this.#mayHold(this.#decoder.bufferBytes) && !this.session.full && !this.crowded;
+    return !this.session.full && !this.crowded && this.#mayRead;
   }
 
-  /** Whether the read buffer may have so many bytes, beside the commands that wait for their answers. */
-  #mayHold(bufferBytes: number): boolean {
-    return this.#server.largeCommands.take(this, bufferBytes + this.session.pendingBytes);
+  /** Whether there is room for what comes next. */
+  get #mayRead(): boolean {
+    return this.#server.largeCommands.take(this, this.#inputBytes);
+  }
+
+  /** What the client makes us hold of its commands: in the read buffer, and waiting for their answers. */
+  get #inputBytes(): number {
+    return this.#decoder.claimedBytes + this.session.pendingBytes;
   }
 
   /** Reads on. False when the client sends no more. */
@@ -200,8 +205,7 @@ export class Connection implements Link, Holder {
       if (this.#failure !== null) throw this.#failure;
       if (this.#hasRoom) return;
       if (session.waiting && !this.#ended) {
-        const bytes = this.#decoder.nextBufferBytes;
-        if (bytes > AHEAD_BYTES_MAX || !this.#mayHold(bytes)) session.endWait();
+        if (this.#decoder.bufferBytes > AHEAD_BYTES_MAX || !this.#mayRead) session.endWait();
         else this.#ahead ??= this.#readAhead();
       }
       await this.#next();

@@ -160,12 +160,21 @@ export class Decoder {
     return this.#buffer.length;
   }
 
-  /** Bytes of memory that it will hold after the next `room`. */
-  get nextBufferBytes(): number {
+  /**
+   * Bytes of memory that it will hold after the next `room`. Of a command that is large already, those that it will
+   * need as far as it has said: who has room for a part of it only would keep that from others, and wait for the rest.
+   */
+  get claimedBytes(): number {
+    const bytes = this.#nextBufferBytes;
+    return bytes > BUFFER_BYTES_BUSY ? Math.max(bytes, this.#needed) : bytes;
+  }
+
+  get #nextBufferBytes(): number {
     const held = this.#end - this.#start;
     const { length } = this.#buffer;
     if (held === 0) return this.#restingBytes;
     if (held <= length / 2 || length - this.#end >= length / 4) return length;
+    if (this.#needed > held && this.#start + this.#needed <= length) return length; // What is to come fits.
     // Doubled at most, and hardly larger than the command needs: what is announced need never come. But by a quarter at
     // least: a command of many words needs a little more with each, and would be copied with each.
     const wanted = this.#needed > held ? this.#needed + BUFFER_BYTES_MIN : Infinity;
@@ -176,13 +185,13 @@ export class Decoder {
   room(): Uint8Array<ArrayBuffer> {
     const held = this.#end - this.#start;
     const { length } = this.#buffer;
-    const bytes = this.nextBufferBytes;
+    const bytes = this.#nextBufferBytes;
     if (held === 0) {
       this.#start = this.#at = this.#end = 0;
       if (length !== bytes) this.#buffer = new Uint8Array(bytes);
     } else if (length !== bytes) {
       this.#moveToNew(bytes);
-    } else if (length - this.#end < length / 4) {
+    } else if (held <= length / 2 && length - this.#end < length / 4) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
       this.#moved(held);
     }

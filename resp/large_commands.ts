@@ -16,7 +16,7 @@
 
 /** Room for the read buffer of a busy link, and for as much in commands that wait for their answers. */
 const ALLOWANCE_BYTES = 128 * 1024;
-/** How long others wait for room before one has to give way to them, and how long a client is not yet called silent. */
+/** How long others wait for room before one has to give way to them. A client is silent that sent nothing for half of it. */
 const PATIENCE_MS = 5000;
 
 /** Who holds room, or waits for it. */
@@ -43,14 +43,24 @@ export class LargeCommands {
     this.#patienceMs = patienceMs;
   }
 
+  /** Whether nobody holds room or waits for it, as nearly always: nothing can be given back. */
+  get quiet(): boolean {
+    return this.#bytes === 0 && this.#waiting.size === 0;
+  }
+
   /** Whether `holder` may hold so many bytes; it then does. If not, it is woken when that may have changed. */
   take(holder: Holder, bytes: number): boolean {
+    if (bytes <= ALLOWANCE_BYTES && this.quiet) return true;
     const beyond = Math.max(0, bytes - ALLOWANCE_BYTES);
     const held = this.#held.get(holder) ?? 0;
-    const fits = beyond <= held || this.#bytes + beyond - held <= this.#bytesMax || this.#isFirst(holder);
-    if (fits) this.#set(holder, held, beyond);
-    else this.#waiting.add(holder);
-    if (fits) this.#waiting.delete(holder);
+    const fits = beyond <= held || isFirst(holder, this.#held) ||
+      // Who holds some may overtake those who wait to begin: room comes back only from those that end.
+      this.#bytes + beyond - held <= this.#bytesMax && (held > 0 || isFirst(holder, this.#waiting));
+    if (!fits) this.#waiting.add(holder);
+    else {
+      this.#set(holder, held, beyond);
+      if (this.#waiting.delete(holder)) this.#wake(); // Another is first in line.
+    }
     this.#watch();
     return fits;
   }
@@ -66,17 +76,16 @@ export class LargeCommands {
     this.take(holder, 0);
   }
 
-  #isFirst(holder: Holder): boolean {
-    for (const first of this.#held.keys()) return first === holder;
-    return true;
-  }
-
   #set(holder: Holder, held: number, beyond: number): void {
     if (beyond === held) return;
     this.#bytes += beyond - held;
     if (beyond > 0) this.#held.set(holder, beyond);
     else this.#held.delete(holder);
-    if (beyond < held) { for (const waiting of this.#waiting) waiting.wake(); }
+    if (beyond < held) this.#wake();
+  }
+
+  #wake(): void {
+    for (const waiting of this.#waiting) waiting.wake();
   }
 
   /** Runs the clock while somebody waits. */
@@ -91,7 +100,13 @@ export class LargeCommands {
 
   #makeRoom(): void {
     const holders = [...this.#held.keys()];
-    const silent = holders.filter(({ silentMs }) => silentMs >= this.#patienceMs);
+    const silent = holders.filter(({ silentMs }) => silentMs >= this.#patienceMs / 2);
     for (const holder of silent.length > 0 ? silent : holders.slice(0, 1)) holder.giveWay();
   }
+}
+
+/** Whether nobody comes before `holder`. */
+function isFirst(holder: Holder, among: ReadonlySet<Holder> | ReadonlyMap<Holder, number>): boolean {
+  for (const first of among.keys()) return first === holder;
+  return true;
 }

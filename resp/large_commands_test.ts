@@ -25,20 +25,23 @@ Deno.test("who stays below the allowance is never asked to wait", () => {
   large.leave(greedy);
 });
 
-Deno.test("what goes beyond is shared: the first may always take more, others wait until there is room", () => {
+Deno.test("what goes beyond is shared: the first may always take more, others wait for room in the order they came", () => {
   const large = new LargeCommands(1000);
-  const [first, second, third] = [new Client(), new Client(), new Client()];
+  const [first, second, third, fourth] = [new Client(), new Client(), new Client(), new Client()];
   assert.ok(large.take(first, ALLOWANCE + 400));
-  assert.ok(large.take(second, ALLOWANCE + 600));
-  assert.ok(!large.take(second, ALLOWANCE + 601));
-  assert.ok(!large.take(third, ALLOWANCE + 1));
+  assert.ok(large.take(second, ALLOWANCE + 500));
+  assert.ok(!large.take(third, ALLOWANCE + 200));
+  assert.ok(!large.take(fourth, ALLOWANCE + 1), "nobody overtakes the third");
+  assert.ok(large.take(second, ALLOWANCE + 600), "but who holds some may");
   assert.ok(large.take(first, ALLOWANCE + 5000), "the first is not held up");
-  assert.equal(third.woken, 0);
-  large.giveBack(first, 0);
-  assert.deepEqual([second.woken, third.woken], [1, 1]);
-  assert.ok(large.take(third, ALLOWANCE + 400));
+  assert.deepEqual([third.woken, fourth.woken], [0, 0]);
+  large.giveBack(first, ALLOWANCE);
+  assert.deepEqual([third.woken, fourth.woken], [1, 1]);
+  assert.ok(large.take(third, ALLOWANCE + 200));
+  assert.equal(fourth.woken, 2, "the third is not in its way any more");
+  assert.ok(large.take(fourth, ALLOWANCE + 1));
   assert.ok(large.take(second, ALLOWANCE + 5000), "now the second is first");
-  for (const client of [first, second, third]) large.leave(client);
+  for (const client of [first, second, third, fourth]) large.leave(client);
 });
 
 Deno.test("while others wait, those that are silent give way, and if none is, the first", async () => {

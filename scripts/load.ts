@@ -12,8 +12,8 @@
  *
  *     deno run -A scripts/load.ts [--server "COMMAND"] [--minutes N] [--only WORDS] [--seed N]
  *
- * The checks take about a minute. With `--minutes` they are gone through again and again until the time is over, and
- * those that last as long as one likes last longer.
+ * The checks take about a minute. With `--minutes` they are gone through again and again until the time is over, those
+ * that could go on for ever last longer, and no round may leave much more memory taken than the first.
  *
  * @module
  */
@@ -31,10 +31,9 @@ import { Tally } from "./tally.ts";
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-const CLIENTS_MAX = 11_200;
 /** What the server is told, so that the bounds on its memory can be computed from it. */
 const SETTINGS = {
-  "resp.clients_max": CLIENTS_MAX,
+  "resp.clients_max": 11_200,
   "resp.output_bytes_max": 512 * KIB,
   "resp.input_bytes_max": 256 * MIB,
   "resp.command_bytes_max": 64 * MIB,
@@ -45,8 +44,12 @@ const FLAGS = Object.entries(SETTINGS).map(([key, value]) => `--${key.replaceAll
 
 /** Files and sockets of a process beside those of the load. */
 const OTHER_FILES = 600;
+/** With fewer sockets the checks would show nothing; with fewer than ten thousand they make do with what there is. */
+const SOCKETS_MIN = 2000;
 /** Connections that are opened at the same time: fewer than a listener may have waiting. */
 const OPENING = 100;
+/** How much more memory a round of all checks may leave than the first left: the collector's mood. A leak grows on. */
+const LEFT_BYTES_MAX = 256 * MIB;
 /** What takes longer than this is not slow any more, but stuck. */
 const STUCK_MS = 30_000;
 
@@ -72,7 +75,7 @@ interface Check {
 
 /** The most that the server's memory may be during a check: a sum, and the reason of each part. */
 function bound(
-  restBytes: number,
+  beforeBytes: number,
   { clients, sending = 0, unread = 0, subscriptions = 0, large, replyBytes = 0 }: Holds,
 ) {
   const held: [number, string][] = [
@@ -87,7 +90,7 @@ function bound(
   ];
   const heldBytes = held.reduce((sum, [bytes]) => sum + bytes, 0);
   const parts: [number, string][] = [
-    [restBytes, "at rest, empty"],
+    [beforeBytes, "before it began, with the garbage of earlier checks"],
     [SETTINGS["cache.capacity_bytes"], "blocks of index files"],
     [SETTINGS["bucket.count"] * 131_072 * 200, "heads and open indexes of 4 buckets"],
     [2 * (8 * MIB + SETTINGS["resp.command_bytes_max"]), "a batch of appends and its frames"],
@@ -102,8 +105,6 @@ function bound(
 
 /** Where the checks take place. */
 class Arena {
-  /** How long those checks last that could go on for ever. */
-  seconds = 5;
   #sockets: Socket[] = [];
 
   constructor(
@@ -112,6 +113,8 @@ class Arena {
     readonly chance: Chance,
     /** Connections that the system lets a process have. */
     readonly socketsMax: number,
+    /** How long those checks last that could go on for ever. */
+    readonly seconds: number,
   ) {}
 
   get address(): Address {
@@ -241,8 +244,8 @@ async function neverReading(arena: Arena): Promise<string> {
   const asking = sockets.map(async (socket, i) => {
     await socket.send(hello);
     const ask = asks[i % asks.length]!;
-    // Of subscriptions one is enough. Of the rest as many as it takes.
-    const times = [1, 2].includes(i % asks.length) ? 1 : 10_000;
+    // Of subscriptions one is enough. Large words are sent until nobody takes any more.
+    const times = [1, 2].includes(i % asks.length) ? 1 : ask.length < 100 ? 300 : Infinity;
     for (let n = 0; n < times && !isOver; n++) await socket.send(ask);
     sending.delete(socket);
   });
@@ -301,7 +304,7 @@ async function hugeBulks(arena: Arena): Promise<string> {
 
 async function halfCommands(arena: Arena): Promise<string> {
   const half = encodeCommand(["ECHO", new Uint8Array(60 * MIB)]).subarray(0, 55 * MIB);
-  const sockets = await arena.open(12);
+  const sockets = await arena.open(8);
   const sending = sockets.map((socket) => socket.send(half));
   await pause(1000 * arena.seconds);
   using honest = await Client.connect(arena.address);
@@ -427,7 +430,8 @@ async function waiting(arena: Arena): Promise<string> {
   const replies = await Promise.all(answers);
   const took = performance.now() - began;
   const nulls = replies.filter((reply) => reply === null).length;
-  assert.ok(replies.every((reply) => !(reply instanceof ReplyError)), "an EREAD was refused");
+  assert.equal(nulls, Math.ceil(count / 4), "an EREAD was not woken, or not ended");
+  assert.ok(replies.every((reply) => reply === null || Array.isArray(reply)), "an EREAD was refused");
   return `${count - nulls} of ${count} woken by one event within ${took.toFixed(0)} ms, ${nulls} by the clock`;
 }
 
@@ -520,9 +524,38 @@ function peakBytes({ pid }: ServerProcess): number {
   return KIB * Number(/^VmHWM:\s+(\d+) kB$/m.exec(readProc(`/proc/${pid}/status`))![1]);
 }
 
-function forgetPeak({ pid }: ServerProcess): void {
-  const { success } = new Deno.Command("sh", { args: ["-c", `echo 5 > /proc/${pid}/clear_refs`] }).outputSync();
-  assert.ok(success, "The kernel does not forget the peak of a process");
+/** False where the kernel does not let us. */
+function forgetPeak({ pid }: ServerProcess): boolean {
+  return new Deno.Command("sh", { args: ["-c", `echo 5 > /proc/${pid}/clear_refs`] }).outputSync().success;
+}
+
+/** Runs one check, and holds the server to what must be so after each. */
+async function judge({ run, holds }: Check, arena: Arena, witness: Witness): Promise<string> {
+  const { server } = arena;
+  const before = server.residentBytes();
+  const isForgotten = forgetPeak(server);
+  const began = performance.now();
+  let told: string;
+  try {
+    told = await run(arena);
+  } finally {
+    arena.closeAll();
+  }
+  for (const left of ["subscriptions", "blocked_clients"]) await arena.untilInfo(left, 0);
+  await arena.untilInfo("connected_clients", 2); // The watcher and the witness.
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  const seen = await witness.testify();
+  const peak = peakBytes(server);
+  const { bytes, text } = bound(before, holds);
+  if (isForgotten) assert.ok(peak <= bytes, `The memory was ${mib(peak)}, and should have been at most ${text}`);
+  const errors = server.output.split("\n").filter((line) => line.includes('"level":"ERROR"'));
+  assert.deepEqual(errors, [], "the server logged errors");
+  return [
+    `${told}, in ${seconds} s`,
+    `others: ${seen}`,
+    `memory: ${mib(before)} before, ${mib(peak)} at most, ${mib(server.residentBytes())} after`,
+    `bound: ${text}${isForgotten ? "" : " (not asserted: the kernel tells only the peak since the start)"}`,
+  ].join("\n        ");
 }
 
 if (import.meta.main) {
@@ -537,55 +570,33 @@ if (import.meta.main) {
   });
   // As many files as the system lets the server have; for ourselves Deno has asked for them.
   const command = ["sh", "-c", 'ulimit -n "$(ulimit -H -n)"; exec "$@"', "sh", ...serverCommand(values.server)];
+  const minutes = Number(values.minutes);
+  const until = performance.now() + 60_000 * minutes;
   const tally = new Tally();
-  const until = performance.now() + 60_000 * Number(values.minutes);
   console.log(`seed ${values.seed}`);
   {
     await using server = await ServerProcess.start({ command, flags: FLAGS });
     using watcher = await Client.connect(server.address);
     using witness = await Witness.begin(server.address);
     const socketsMax = Math.min(filesMax("self"), filesMax(server.pid)) - OTHER_FILES;
-    const arena = new Arena(server, watcher, new Chance(Number(values.seed)), socketsMax);
+    const arena = new Arena(server, watcher, new Chance(Number(values.seed)), socketsMax, minutes > 0 ? 20 : 3);
     await witness.testify();
     const rest = server.residentBytes();
+    const left: number[] = [];
     do {
-      for (const { name, run, holds } of checks.filter(({ name }) => name.includes(values.only))) {
-        await tally.check(name, async () => {
-          const before = server.residentBytes();
-          forgetPeak(server);
-          const began = performance.now();
-          let told: string;
-          try {
-            told = await run(arena);
-          } finally {
-            arena.closeAll();
-          }
-          for (const left of ["subscriptions", "blocked_clients"]) await arena.untilInfo(left, 0);
-          await arena.untilInfo("connected_clients", 2); // The watcher and the witness.
-          const seconds = ((performance.now() - began) / 1000).toFixed(1);
-          const seen = await witness.testify();
-          const peak = peakBytes(server);
-          // What is garbage of checks before this one may still be there: it is no part of what this one may take.
-          const { bytes, text } = bound(Math.max(rest, before), holds);
-          assert.ok(peak <= bytes, `The memory was ${mib(peak)}, and should have been at most ${text}`);
-          const errors = server.output.split("\n").filter((line) => line.includes('"level":"ERROR"'));
-          assert.deepEqual(errors, [], "the server logged errors");
-          return [
-            `${told}, in ${seconds} s`,
-            `others: ${seen}`,
-            `memory: ${mib(before)} before, ${mib(peak)} at most, ${mib(server.residentBytes())} after`,
-            `bound: ${text}`,
-          ].join("\n        ");
-        });
+      for (const check of checks.filter(({ name }) => name.includes(values.only))) {
+        if (socketsMax < SOCKETS_MIN) tally.skip(check.name, `the system gives only ${socketsMax} sockets`);
+        else await tally.check(check.name, () => judge(check, arena, witness));
       }
+      left.push(server.residentBytes());
     } while (performance.now() < until);
-    await tally.check("in the end nothing is lost, and the server stops by itself", async () => {
+    await tally.check("in the end nothing is lost or kept, and the server stops by itself", async () => {
       const read = await witness.verify();
       watcher[Symbol.dispose]();
       assert.equal(await server.stop(), 0, server.output);
-      return read;
+      assert.ok(left.at(-1)! <= left[0]! + LEFT_BYTES_MAX, `memory after each round: ${left.map(mib).join(", ")}`);
+      return `${read}; memory was ${mib(rest)} at rest, and after each round ${left.map(mib).join(", ")}`;
     });
-    console.log(server.output.slice(-3000));
   }
   Deno.exit(tally.end());
 }
