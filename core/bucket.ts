@@ -187,11 +187,12 @@ export class Bucket {
 
   /** The committed head of a partition, null while it is empty. @throws {Damaged} */
   partitionHead(partition: number): number | null {
-    const next = this.#nextSequence(partition);
+    const next = this.nextSequence(partition);
     return next === 0 ? null : next - 1;
   }
 
-  #nextSequence(partition: number): number {
+  /** One past the committed head of a partition: the sequence of its next event. @throws {Damaged} */
+  nextSequence(partition: number): number {
     const known = this.#nextSequences.get(partition);
     if (known !== undefined) return known;
     if (this.#unindexed !== null) throw this.#unindexed;
@@ -305,7 +306,7 @@ export class Bucket {
   }
 
   pendingSequence(partition: number): number {
-    return this.#pendingSequences.get(partition) ?? this.#nextSequence(partition);
+    return this.#pendingSequences.get(partition) ?? this.nextSequence(partition);
   }
 
   setPendingSequence(partition: number, next: number): void {

@@ -269,8 +269,8 @@ export class Database implements EventStore {
     for (const partition of numbers) {
       if (!this.#hasPartition(partition)) continue;
       const start = starts.get(partition) ?? from;
-      const head = this.#bucketOf(partition).partitionHead(partition);
-      startOf.set(partition, start === "latest" ? (head ?? -1) + 1 : start);
+      const next = this.#bucketOf(partition).nextSequence(partition);
+      startOf.set(partition, start === "latest" ? next : start);
     }
     if (partitions !== "all") {
       return Array.from(

@@ -45,7 +45,7 @@ export class PartitionSource implements Source {
   }
 
   lag(): number {
-    return Math.max(0, (this.bucket.partitionHead(this.partition) ?? -1) + 1 - this.next);
+    return Math.max(0, this.bucket.nextSequence(this.partition) - this.next);
   }
 
   isBehind(): boolean {
@@ -245,7 +245,7 @@ export class BucketSource implements Source {
     if (this.#alone !== null) return this.#alone.reduce((sum, partition) => sum + partition.lag(), 0);
     let lag = 0;
     for (const [partition, next] of this.#next) {
-      lag += Math.max(0, (this.bucket.partitionHead(partition) ?? -1) + 1 - next);
+      lag += Math.max(0, this.bucket.nextSequence(partition) - next);
     }
     return lag;
   }
@@ -297,7 +297,7 @@ export class BucketSource implements Source {
   #followLog(): void {
     for (const { partition, nextSequence } of this.#alone!) {
       this.#next.set(partition, nextSequence);
-      if (nextSequence > (this.bucket.partitionHead(partition) ?? -1) + 1) this.#startsAhead = true;
+      if (nextSequence > this.bucket.nextSequence(partition)) this.#startsAhead = true;
     }
     this.#alone = null;
   }

@@ -94,7 +94,7 @@ export class Story {
   /** Holds the store to the oracle for one append. Outcomes come in the order in which the appends were made. */
   async hold(outcome: Outcome): Promise<void> {
     const { transaction } = outcome;
-    const told = describe(transaction);
+    const told = describeTransaction(transaction);
     if (outcome.kind === "unknown") throw new Error(`No answer: ${told}`, { cause: outcome.error });
     if (outcome.kind === "answered") {
       // The ids that the store made are given to the oracle, or it would make others.
@@ -122,7 +122,7 @@ export class Story {
       const { transaction } = outcome;
       if (outcome.kind === "answered") {
         const stored = await this.oracle.append(transaction);
-        assert.deepEqual(outcome.result, stored, describe(transaction));
+        assert.deepEqual(outcome.result, stored, describeTransaction(transaction));
       } else if (outcome.kind === "refused") {
         if (outcome.error instanceof WrongExpectedVersion && outcome.error.current !== null) {
           const { streamId, partitionKey, current } = outcome.error;
@@ -294,7 +294,8 @@ function assertRefusal(error: unknown): void {
   if (!isRefusal(error)) throw error;
 }
 
-function factsOf(error: Error): Record<string, unknown> {
+/** Of a refusal: what two stores must agree on. */
+export function factsOf(error: Error): Record<string, unknown> {
   if (!(error instanceof WrongExpectedVersion)) return { name: error.name };
   const { name, streamId, partitionKey, expected, current } = error;
   return { name, streamId, partitionKey, expected, current };
@@ -314,7 +315,8 @@ export function equalEvents(found: EventRecord[], expected: EventRecord[], what:
   assert.equal(found.length, expected.length, what);
 }
 
-function describe({ partitionKey, events }: Transaction): string {
+/** An append in one line, for whoever reads of its failure. */
+export function describeTransaction({ partitionKey, events }: Transaction): string {
   const parts = events.map(({ streamId, name, eventId, expectedVersion, payload }) =>
     `${streamId} ${JSON.stringify(name)} ${eventId ?? "no id"} expects ${expectedVersion}, ${
       payload?.length ?? 0

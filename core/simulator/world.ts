@@ -33,7 +33,7 @@ import { MemoryDisk } from "../log/memory_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "../placement.ts";
 import type { EventStore } from "../store.ts";
 import { plain } from "../store_suite.ts";
-import { equalEvents, unlessGone } from "../story.ts";
+import { describeTransaction, equalEvents, factsOf, unlessGone } from "../story.ts";
 import { parseUuid } from "../uuid.ts";
 import { Comparison } from "./comparison.ts";
 import { bucketOfPath, DIR, Faults, FILES, isOfSync, isOfTheDead, isOfTheDisk, MortalEnvironment } from "./faults.ts";
@@ -858,19 +858,4 @@ function sourcesOf(chance: Chance, partitionCount: number): Source[] {
 function isRefusal(error: unknown): error is Error {
   return [WrongExpectedVersion, DuplicateEventId, InvalidArgument, LimitExceeded, DiskFull, Damaged]
     .some((Class) => error instanceof Class);
-}
-
-function factsOf(error: Error): Record<string, unknown> {
-  if (!(error instanceof WrongExpectedVersion)) return { name: error.name };
-  const { name, streamId, partitionKey, expected, current } = error;
-  return { name, streamId, partitionKey, expected, current };
-}
-
-function describeTransaction({ partitionKey, events }: Transaction): string {
-  const parts = events.map(({ streamId, name, eventId, expectedVersion, payload }) =>
-    `${streamId} ${JSON.stringify(name)} ${eventId ?? "no id"} expects ${expectedVersion}, ${
-      payload?.length ?? 0
-    } bytes`
-  );
-  return `append under ${partitionKey ?? "the default key"}: ${parts.join("; ")}`;
 }
