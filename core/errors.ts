@@ -62,8 +62,8 @@ export class DiskFull extends Error {
 /** Bytes that were once acknowledged are not what they were. Where, and how it was seen. */
 export class Damaged extends Error {
   override readonly name = "Damaged";
-  constructor(readonly file: string, readonly offset: number, readonly reason: string) {
-    super(`${file} is damaged at offset ${offset}: ${reason}`);
+  constructor(readonly file: string, readonly offset: number, readonly reason: string, options?: ErrorOptions) {
+    super(`${file} is damaged at offset ${offset}: ${reason}`, options);
   }
 }
 

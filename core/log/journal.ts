@@ -65,6 +65,7 @@ export class Journal {
   #position = 0;
   #capacity = 0;
   #headerBytes = 0;
+  #lastHeader: number;
   #nextBatch: number;
   /** First batch and bucket ends of the current file. */
   #firstBatch = 0;
@@ -88,14 +89,14 @@ export class Journal {
     options: JournalOptions,
     buckets: JournaledBuckets,
     files: DiskFile[],
-    current: number,
-    nextBatch: number,
+    recovered: { lastBatch: number; lastFile: number; lastHeader: number },
   ) {
     this.#options = options;
     this.#buckets = buckets;
     this.#files = files;
-    this.#current = current;
-    this.#nextBatch = nextBatch;
+    this.#current = recovered.lastFile;
+    this.#nextBatch = recovered.lastBatch + 1;
+    this.#lastHeader = recovered.lastHeader;
   }
 
   /** Makes the two files of a new data folder, all blocks written, so that no later write has to find room. */
@@ -109,7 +110,7 @@ export class Journal {
       fill(file, 0, fileBytes);
       if (name === JOURNAL_FILES[0]) {
         file.write(
-          encodeJournalHeader({ firstBatch: 1, redoFrom: 1, fileBytes: [fileBytes, fileBytes], ends }, salt),
+          encodeJournalHeader({ number: 1, firstBatch: 1, redoFrom: 1, fileBytes: [fileBytes, fileBytes], ends }, salt),
           0,
         );
       }
@@ -121,12 +122,12 @@ export class Journal {
 
   /**
    * Goes on after recovery: `lastBatch` and all before it are in the segments, and those are synced. The file that holds
-   * it, `lastFile`, is left as it is until the header in the other one, which says so, is durable.
+   * it, `lastFile`, is left as it is until the header in the other one, which says so, is durable; then it gets one as well.
    */
   static async open(
     options: JournalOptions,
     buckets: JournaledBuckets,
-    recovered: { lastBatch: number; lastFile: number },
+    recovered: { lastBatch: number; lastFile: number; lastHeader: number },
   ): Promise<Journal> {
     const { disk, folder } = options;
     const files = JOURNAL_FILES.map((name) => {
@@ -139,7 +140,9 @@ export class Journal {
       fill(file, file.size(), options.fileBytes);
       await file.sync(); // Before a header says that it is so long.
     }
-    const journal = new Journal(options, buckets, files, recovered.lastFile, recovered.lastBatch + 1);
+    const journal = new Journal(options, buckets, files, recovered);
+    // In both files: what the newest header knows of a loss must not go with that header.
+    await journal.#beginSynced();
     await journal.#beginSynced();
     return journal;
   }
@@ -287,7 +290,9 @@ export class Journal {
   #begin(redoFrom: number, ends: LogEnd[]): void {
     const file = this.#files[this.#current]!;
     const fileBytes = this.#files.map((file) => file.size());
-    const header = encodeJournalHeader({ firstBatch: this.#nextBatch, redoFrom, fileBytes, ends }, this.#options.salt);
+    const number = ++this.#lastHeader;
+    const facts = { number, firstBatch: this.#nextBatch, redoFrom, fileBytes, ends };
+    const header = encodeJournalHeader(facts, this.#options.salt);
     try {
       file.write(header, 0);
     } catch (cause) {

@@ -5,8 +5,8 @@
  *
  *     header  0            8         12      16      20             24     32            40                48
  *             "ESKRJRNL"   version   bytes   crc32   bucket count   salt   first batch   redo from batch   sizes of the
- *             64
- *             two files   ends …
+ *             64          72
+ *             two files   number   ends …
  *     end     0         4        8                16      24     28    of a bucket's log, synced in its segments
  *             segment   offset   next log index   chain   lost   0
  *
@@ -34,7 +34,7 @@ export const RECORD_HEADER_BYTES = 24;
 
 const FILE_MAGIC = new TextEncoder().encode("ESKRJRNL");
 const BATCH_MAGIC = 0x54414245; // "EBAT"
-const FILE_HEADER_BYTES = 64;
+const FILE_HEADER_BYTES = 72;
 const END_BYTES = 32;
 
 /** Where the log of a bucket ends. */
@@ -56,6 +56,8 @@ export function emptyLogEnd(bucket: number): LogEnd {
 }
 
 export interface JournalHeader {
+  /** Counts the headers that a folder ever had: of two, the larger is the later. */
+  number: number;
   /** Number of the first batch that this file holds. */
   firstBatch: number;
   /** Number of the first batch, here or in the other file, that may not be in the segments yet. */
@@ -96,6 +98,7 @@ export function encodeJournalHeader(header: JournalHeader, salt: Uint8Array): Ui
   setUint53(view, 32, header.firstBatch);
   setUint53(view, 40, header.redoFrom);
   header.fileBytes.forEach((size, i) => setUint53(view, 48 + 8 * i, size));
+  setUint53(view, 64, header.number);
   header.ends.forEach((end, i) => {
     const at = FILE_HEADER_BYTES + i * END_BYTES;
     view.setUint32(at, end.segment, true);
@@ -147,8 +150,9 @@ export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): Journa
   const fileBytes = [getUint53(view, 48), getUint53(view, 56)];
   const firstBatch = getUint53(view, 32);
   const redoFrom = getUint53(view, 40);
-  if (!(redoFrom >= 1 && firstBatch >= redoFrom)) return "the journal header has another layout";
-  return { firstBatch, redoFrom, fileBytes, ends };
+  const number = getUint53(view, 64);
+  if (!(redoFrom >= 1 && firstBatch >= redoFrom && number >= 1)) return "the journal header has another layout";
+  return { number, firstBatch, redoFrom, fileBytes, ends };
 }
 
 /** Puts the header of a batch before its records, which `bytes` hold from BATCH_HEADER_BYTES to `length`. */

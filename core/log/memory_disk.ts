@@ -34,8 +34,8 @@ export interface MemoryDiskHooks {
   /** How many bytes, at least one, a call that wants `length` of them moves: a system may move fewer, and is asked again. */
   shorten?: (path: string, length: number) => number;
   sync?: (path: string) => void | Promise<void>;
-  /** How many turns of the event loop a sync takes. One on the spot holds them all up. */
-  slow?: () => number;
+  /** How many turns of the event loop a sync of this file or folder takes. One on the spot holds them all up. */
+  slow?: (path: string) => number;
   syncFolder?: (path: string) => void | Promise<void>;
 }
 
@@ -61,6 +61,8 @@ interface Fate {
 export class MemoryDisk implements Disk {
   /** What was done so far: every write, truncate, sync, made folder, new name, rename, remove, syncFolder. */
   effects = 0;
+  /** Syncs of files that failed, of those that `failSync` chose. */
+  failedSyncs = 0;
   /** Bytes that all files together may have. May be changed at any time, as a disk that others fill. */
   capacityBytes: number;
   hooks: MemoryDiskHooks = {};
@@ -70,8 +72,9 @@ export class MemoryDisk implements Disk {
   #root = new Folder();
   #chance: Chance;
   #cutAt = Infinity;
-  #syncs = 0;
-  #failedSync = Infinity;
+  /** Until a sync fails, of those that are meant. */
+  #syncsLeft = Infinity;
+  #syncMeant: (path: string) => boolean = () => true;
   #gone: PowerCut | null = null;
   readonly #locks = new Set<string>();
 
@@ -93,9 +96,13 @@ export class MemoryDisk implements Disk {
     return this.#gone !== null;
   }
 
-  /** The `n`-th sync of a file from now fails (1 is the next). What it should have made durable is lost in part, and later syncs do not mend that. */
-  failSync(n: number): void {
-    this.#failedSync = this.#syncs + n;
+  /**
+   * The `n`-th sync from now fails (1 is the next), of all files or of those that are meant. What it should have made
+   * durable is lost in part, and later syncs do not mend that.
+   */
+  failSync(n: number, isMeant: (path: string) => boolean = () => true): void {
+    this.#syncsLeft = n;
+    this.#syncMeant = isMeant;
   }
 
   /** What the machine finds when its power returns. This disk is gone. */
@@ -123,13 +130,22 @@ export class MemoryDisk implements Disk {
 
   /** Flips the bits of `mask` in a byte, as a bad disk does: nobody wrote that, and no sync mends it. */
   flip(path: string, offset: number, mask: number): void {
+    this.#spoil(path, offset, 1, (bytes) => bytes[0]! ^= mask);
+  }
+
+  /** Puts other bytes into a file, as a disk does that writes in the wrong place: no sync mends it. */
+  spoil(path: string, offset: number, bytes: Uint8Array): void {
+    this.#spoil(path, offset, bytes.length, (had) => had.set(bytes.subarray(0, had.length)));
+  }
+
+  #spoil(path: string, offset: number, length: number, change: (bytes: Uint8Array) => void): void {
     const file = this.#file(path);
     for (const content of [file.current, file.durable]) {
-      if (offset >= content.size) continue;
-      const byte = new Uint8Array(1);
-      content.read(byte, offset);
-      byte[0]! ^= mask;
-      content.write(byte, offset);
+      const bytes = new Uint8Array(Math.max(0, Math.min(length, content.size - offset)));
+      if (bytes.length === 0) continue;
+      content.read(bytes, offset);
+      change(bytes);
+      content.write(bytes, offset);
     }
   }
 
@@ -240,7 +256,7 @@ export class MemoryDisk implements Disk {
     if (!(folder instanceof Folder)) throw notFound("open", path);
     const last = folder.pending.at(-1);
     await this.hooks.syncFolder?.(path);
-    await this.#someTurns();
+    await this.#someTurns(path);
     this.#assertPower();
     this.#change(() => folder.sync(last), () => {
       if (this.#chance.oneIn(2)) folder.sync(last);
@@ -255,6 +271,11 @@ export class MemoryDisk implements Disk {
       this.#locks.add(key);
       resolve({ release: () => void this.#locks.delete(key) });
     });
+  }
+
+  /** Whether somebody holds the lock of a file. */
+  isLocked(path: string): boolean {
+    return this.#locks.has(partsOf(path).join("/"));
   }
 
   freeBytes(_folder: string): number {
@@ -293,10 +314,10 @@ export class MemoryDisk implements Disk {
     },
     sync: async (path, file) => {
       this.#assertPower();
-      const fails = ++this.#syncs === this.#failedSync;
+      const fails = this.#syncMeant(path) && --this.#syncsLeft === 0;
       const last = file.pending.at(-1); // What is written while the sync runs is not covered by it.
       await this.hooks.sync?.(path);
-      await this.#someTurns();
+      await this.#someTurns(path);
       this.#assertPower();
       this.#endSync(path, file, last, fails);
     },
@@ -305,13 +326,14 @@ export class MemoryDisk implements Disk {
       if (this.hooks.sync?.(path) instanceof Promise) {
         throw new Error(`A sync on the spot cannot wait for a hook: ${path}`);
       }
-      this.hooks.slow?.();
-      this.#endSync(path, file, file.pending.at(-1), ++this.#syncs === this.#failedSync);
+      this.hooks.slow?.(path);
+      this.#endSync(path, file, file.pending.at(-1), this.#syncMeant(path) && --this.#syncsLeft === 0);
     },
   };
 
   #endSync(path: string, file: File, last: FileChange | undefined, fails: boolean): void {
     if (fails) {
+      this.failedSyncs++;
       // The system marks the pages clean although the disk did not take them: no later sync writes them again.
       this.#change(() => file.lose(last, { chance: this.#chance, wounds: this.wounds }));
       throw systemError("EIO", `fdatasync '${path}'`);
@@ -335,9 +357,9 @@ export class MemoryDisk implements Disk {
   }
 
   /** A sync takes some turns of the microtask queue, so that others run meanwhile; how many, the seed says. */
-  async #someTurns(): Promise<void> {
+  async #someTurns(path: string): Promise<void> {
     for (let turns = this.#chance.between(1, 8); turns > 0; turns--) await null;
-    for (let turns = this.hooks.slow?.() ?? 0; turns > 0; turns--) {
+    for (let turns = this.hooks.slow?.(path) ?? 0; turns > 0; turns--) {
       await new Promise((resolve) => void setImmediate(resolve));
     }
   }

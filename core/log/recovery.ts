@@ -43,6 +43,8 @@ export interface Recovered {
   lastBatch: number;
   /** 0 or 1: the journal file that must stay as it is until the other one has a header. */
   lastFile: number;
+  /** Number of the newest header of the journal. */
+  lastHeader: number;
   buckets: RecoveredBucket[];
   /** Bytes that were written again to segments. */
   redoneBytes: number;
@@ -61,7 +63,7 @@ export interface RecoveredBucket {
 
 /**
  * Redoes the journal into the segments, cuts them where the log ends, and syncs them.
- * @throws {Damaged} neither journal file has a header
+ * @throws {Damaged} neither journal file has a header, or one cannot be read
  */
 export async function recover(disk: Disk, dir: string, salt: Uint8Array): Promise<Recovered> {
   const folder = `${dir}/journal`;
@@ -110,11 +112,21 @@ function windowed(file: DiskFile): ReadJournal {
   return (offset, bytes) => {
     if (offset < start || offset + bytes > start + window.length) {
       const into = bytes <= READ_BYTES ? buffer : new Uint8Array(bytes);
-      window = into.subarray(0, file.read(into, offset));
+      window = into.subarray(0, readAt(file, into, offset));
       start = offset;
     }
     return window.subarray(offset - start, offset - start + bytes);
   };
+}
+
+/** What cannot be read may have been acknowledged: another try may read it, and a repair does without. */
+function readAt(file: DiskFile, into: Uint8Array, offset: number): number {
+  try {
+    return file.read(into, offset);
+  } catch (cause) {
+    if ((cause as { code?: string }).code !== "EIO") throw cause;
+    throw new Damaged(file.path, offset, `it cannot be read: ${(cause as Error).message}`, { cause });
+  }
 }
 
 async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Recovered> {
@@ -193,7 +205,7 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
     writer.removeAfter(bucket, end.segment);
   }
   await writer.sync();
-  return { lastBatch, lastFile, buckets, redoneBytes: writer.redoneBytes };
+  return { lastBatch, lastFile, lastHeader: header.number, buckets, redoneBytes: writer.redoneBytes };
 }
 
 /** Where the log ends after the last frame of a record. */
@@ -216,18 +228,10 @@ function newestHeader(files: JournalFile[]): number {
   let newest = -1;
   for (const [i, { header }] of files.entries()) {
     if (typeof header === "string") continue;
-    const best = newest === -1 ? null : files[newest]!.header as JournalHeader;
-    // Without a batch in between, the one that knows of a loss is the newer one: it is never forgotten.
-    const later = best === null ||
-      (header.redoFrom - best.redoFrom || header.firstBatch - best.firstBatch || lostEnds(header) - lostEnds(best)) > 0;
-    if (later) newest = i;
+    if (newest === -1 || header.number > (files[newest]!.header as JournalHeader).number) newest = i;
   }
   if (newest === -1) throw new Damaged(files[0]!.path, 0, files[0]!.header as string);
   return newest;
-}
-
-function lostEnds({ ends }: JournalHeader): number {
-  return ends.filter(({ lost }) => lost).length;
 }
 
 /** Writes to segments during recovery, and remembers what to sync. */

@@ -37,6 +37,50 @@ for (const name of ["a", "b"]) {
   });
 }
 
+Deno.test("recovery: of two headers without a batch in between the later one knows how long the files are", async () => {
+  let disk = new MemoryDisk();
+  const store = await open(disk);
+  disk.cut(`${DIR}/journal/b`, 116); // It is made whole again at the next start.
+  await store.close();
+  const again = await open(disk);
+  for (let i = 0; i < 4; i++) await again.append({ events: [{ streamId: "s", name: "E" }] });
+  disk = disk.afterKill();
+  disk.cut(`${DIR}/journal/b`, 8192);
+  assert.equal((await open(disk)).status().damage.length, 2);
+});
+
+Deno.test("recovery: a loss is not forgotten with the header that told of it", async () => {
+  for (const name of ["a", "b"]) {
+    let disk = new MemoryDisk();
+    const store = await open(disk);
+    for (let i = 0; i < 4; i++) await store.append({ events: [{ streamId: "s", name: "E" }] });
+    disk = disk.afterPowerCut(1);
+    disk.flip(`${DIR}/journal/b`, 4096 + 40, 1);
+    disk.flip(`${DIR}/journal/a`, 4096 + 40, 1);
+    const told = (await open(disk)).status().damage.length;
+    assert.ok(told > 0);
+    disk = disk.afterKill();
+    disk.flip(`${DIR}/journal/${name}`, 30, 1);
+    assert.equal((await open(disk)).status().damage.length, told, `the header of ${name}`);
+  }
+});
+
+Deno.test("recovery: a journal file that cannot be read stops the start, with file and offset", async () => {
+  let disk = new MemoryDisk();
+  const store = await open(disk);
+  await store.append({ events: [{ streamId: "s", name: "E" }] });
+  disk = disk.afterKill();
+  disk.hooks.read = (path, offset, length) => {
+    const isBad = path.endsWith("journal/b") && offset <= 4096 && offset + length > 4096;
+    if (isBad) throw Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
+  };
+  await assert.rejects(open(disk), /journal\/b is damaged at offset 0: it cannot be read: EIO/);
+  disk.hooks = {};
+  const again = await open(disk);
+  assert.equal(await again.streamVersion("s"), 0);
+  await again.close();
+});
+
 Deno.test("recovery: a header of another layout is refused at once, whatever numbers it seems to have", async () => {
   const ends = [0, 1].map((bucket) => ({
     segment: 0,
@@ -45,7 +89,7 @@ Deno.test("recovery: a header of another layout is refused at once, whatever num
     chain: Chain.ofBucket(bucket),
     lost: false,
   }));
-  const header: JournalHeader = { firstBatch: 2, redoFrom: 1, fileBytes: [32 * 1024, 32 * 1024], ends };
+  const header: JournalHeader = { number: 9, firstBatch: 2, redoFrom: 1, fileBytes: [32 * 1024, 32 * 1024], ends };
   for (const other of [{ firstBatch: 2 ** 52 }, { firstBatch: NaN }, { redoFrom: 0 }, { firstBatch: 2, redoFrom: 3 }]) {
     const disk = new MemoryDisk();
     const store = await open(disk);

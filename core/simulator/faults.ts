@@ -14,6 +14,7 @@ import { SeededEnvironment } from "../seeded_environment.ts";
 import type { FileClass, Operation } from "./operation.ts";
 
 export const DIR = "/data";
+const LOCK = `${DIR}/lock`;
 const SECTOR_BYTES = 512;
 const SLOW_SYNC_MS = 5;
 
@@ -79,6 +80,10 @@ export class Faults {
   readonly #hit = new Set<number>();
   /** Buckets that met an error of the disk: they may count as damaged as long as their process lives. */
   readonly #shaken = new Set<number>();
+  /** A file that this process wrote to while it did not hold the lock of the folder. */
+  writtenUnlocked: string | null = null;
+  /** Whether a sync of a folder failed in this process. */
+  #folderSyncFailed = false;
   /** Whether a read has failed since the present operation began. */
   #readFailed = false;
 
@@ -86,7 +91,9 @@ export class Faults {
   #readFails: { left: number; times: number; of: FileClass | "any" } | null = null;
   #writeFails: { left: number; shortened: boolean } | null = null;
   #short: { chance: Chance; calls: number } | null = null;
-  #slow: { syncs: number; turns: number } | null = null;
+  #slow: { syncs: number; turns: number; of: FileClass | "any" } | null = null;
+  /** The power goes so many effects after one of the journal's next headers. */
+  #cutAfterHeader: { left: number; effects: number } | null = null;
   #badSectors: { path: string; from: number; end: number }[] = [];
 
   constructor(readonly bucketCount: number) {}
@@ -98,8 +105,9 @@ export class Faults {
   arm(operation: Operation, disk: MemoryDisk): void {
     switch (operation.kind) {
       case "failing sync":
-        if (operation.ofFolder) this.#syncFails = { left: operation.nth };
-        else disk.failSync(operation.nth);
+        if (operation.of === "folder") this.#syncFails = { left: operation.nth };
+        else if (operation.of === "any") disk.failSync(operation.nth);
+        else disk.failSync(operation.nth, FILES[operation.of].test.bind(FILES[operation.of]));
         break;
       case "failing read":
         this.#readFails = { left: operation.nth, times: operation.times, of: operation.of };
@@ -111,30 +119,50 @@ export class Faults {
         this.#short = { chance: new Chance(operation.seed), calls: operation.calls };
         break;
       case "slow disk":
-        this.#slow = { syncs: operation.syncs, turns: operation.turns };
+        this.#slow = { ...operation };
+        break;
+      case "die":
+        disk.powerCutAt(disk.effects + operation.effects);
+        break;
+      case "die at a journal header":
+        this.#cutAfterHeader = { left: operation.nth, effects: operation.effects };
         break;
       case "bad sector":
-        this.#spoilSector(disk, new Chance(operation.seed));
+        this.#spoilSector(disk, operation.of, new Chance(operation.seed));
         break;
     }
   }
 
   /** What would end a process is met no more. What is slow or short stays so. */
   spare(): void {
-    this.#syncFails = this.#readFails = this.#writeFails = null;
+    this.#syncFails =
+      this.#readFails =
+      this.#writeFails =
+      this.#cutAfterHeader =
+        null;
   }
 
   /** A process begins on this disk. */
   beset(disk: MemoryDisk, environment: SeededEnvironment): void {
     this.#shaken.clear();
+    this.#folderSyncFailed = false;
     disk.hooks = {
       read: (path, offset, length) => this.#beforeRead(path, offset, length),
-      write: (path, offset, length) => this.#beforeWrite(path, offset, length),
+      write: (path, offset, length) => {
+        if (!disk.isLocked(LOCK)) this.writtenUnlocked ??= path;
+        const cut = this.#cutAfterHeader;
+        if (cut !== null && offset === 0 && FILES.journal.test(path) && --cut.left === 0) {
+          disk.powerCutAt(disk.effects + cut.effects);
+          this.#cutAfterHeader = null;
+        }
+        this.#beforeWrite(path, offset, length);
+      },
       shorten: (_path, length) => this.#shorten(length),
       syncFolder: (path) => this.#beforeSyncFolder(path),
-      slow: () => {
+      slow: (path) => {
         if (this.#slow === null) return 0;
-        const { turns } = this.#slow;
+        const { turns, of } = this.#slow;
+        if (of !== "any" && !FILES[of].test(path)) return 0;
         if (--this.#slow.syncs <= 0) this.#slow = null;
         this.count("slow sync");
         environment.pass(SLOW_SYNC_MS);
@@ -146,6 +174,16 @@ export class Faults {
   /** An operation begins. */
   begin(): void {
     this.#readFailed = false;
+  }
+
+  /** Whether a sync failed in the process that has this disk: then nobody can say what is durable. */
+  syncFailed(disk: MemoryDisk): boolean {
+    return this.#folderSyncFailed || disk.failedSyncs > 0;
+  }
+
+  /** Whether a file of the journal has a sector that cannot be read. */
+  get journalIsUnreadable(): boolean {
+    return this.#badSectors.some(({ path }) => FILES.journal.test(path));
   }
 
   hit(bucket: number): void {
@@ -178,13 +216,13 @@ export class Faults {
     return this.#readFailed && causes.some((cause) => cause instanceof DiskFault && cause.call === "read");
   }
 
-  #spoilSector(disk: MemoryDisk, chance: Chance): void {
-    const files = disk.files(DIR).filter((path) => FILES.segment.test(path));
+  #spoilSector(disk: MemoryDisk, of: FileClass, chance: Chance): void {
+    const files = disk.files(DIR).filter((path) => FILES[of].test(path));
     if (files.length === 0) return;
     const path = chance.pick(files);
     const sector = Math.floor(chance.below(disk.contentOf(path).length + 1) / SECTOR_BYTES);
     this.#badSectors.push({ path, from: sector * SECTOR_BYTES, end: (sector + 1) * SECTOR_BYTES });
-    this.hit(bucketOfPath(path)!);
+    if (of === "segment") this.hit(bucketOfPath(path)!);
   }
 
   #beforeRead(path: string, offset: number, length: number): void {
@@ -202,9 +240,9 @@ export class Faults {
   }
 
   #beforeWrite(path: string, offset: number, length: number): void {
-    // A sector that is written is a good one again.
+    // A sector that is written is a good one again, and a file that is made anew lies in other ones.
     this.#badSectors = this.#badSectors.filter((bad) =>
-      bad.path !== path || bad.from >= offset + length || bad.end <= offset
+      bad.path + ".tmp" !== path && (bad.path !== path || bad.from >= offset + length || bad.end <= offset)
     );
     const fails = this.#writeFails;
     if (fails === null || --fails.left > 0) return;
@@ -217,6 +255,7 @@ export class Faults {
   #beforeSyncFolder(path: string): void {
     if (this.#syncFails === null || --this.#syncFails.left > 0) return;
     this.#syncFails = null;
+    this.#folderSyncFailed = true;
     this.count("failing sync");
     throw new DiskFault("fsync", path);
   }

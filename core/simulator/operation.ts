@@ -39,19 +39,32 @@ export type Operation =
   | { kind: "read"; seed: number }
   | { kind: "subscribe"; seed: number }
   | { kind: "restart" }
+  /** Another process tries to open the folder. */
+  | { kind: "second process" }
   /** After so many effects on the disk, or at once when that is 0. */
   | { kind: "die"; effects: number; death: Death }
-  | { kind: "failing sync"; nth: number; ofFolder: boolean; death: Death }
+  /** So many effects after the journal has begun the `nth` of its files from now. */
+  | { kind: "die at a journal header"; nth: number; effects: number; death: Death }
+  | { kind: "failing sync"; nth: number; of: FileClass | "any" | "folder"; death: Death }
   | { kind: "failing read"; nth: number; times: number; of: FileClass | "any"; death: Death }
-  /** A stretch of a segment file that cannot be read until it is written anew. */
-  | { kind: "bad sector"; seed: number }
+  /** A stretch of a file that cannot be read until it is written anew. */
+  | { kind: "bad sector"; seed: number; of: FileClass }
   | { kind: "failing write"; nth: number; shortened: boolean; death: Death }
   | { kind: "short calls"; seed: number; calls: number }
   | { kind: "full disk"; roomBytes: number }
   | { kind: "room on the disk" }
-  | { kind: "slow disk"; seed: number; syncs: number; turns: number }
+  | { kind: "slow disk"; seed: number; syncs: number; turns: number; of: FileClass | "any" }
   | { kind: "clock"; jumpMs: number; stands: boolean }
-  | { kind: "damage"; how: "flip" | "cut" | "lose"; seed: number; of: FileClass; stopped: boolean };
+  | {
+    kind: "damage";
+    how: "flip" | "cut" | "lose" | "forge";
+    seed: number;
+    of: FileClass;
+    /** A file of this class, of the same segment, is hit as well. */
+    also: FileClass | null;
+    /** While the store has the folder open, or when it was closed or has died. */
+    when: "open" | "closed" | Death["kind"];
+  };
 
 /** What a store is made with. */
 export interface Sizes {
@@ -61,7 +74,7 @@ export interface Sizes {
   journalBytes: number;
   cacheBytes: number;
   tailBytes: number | undefined;
-  reserveBytes: number | undefined;
+  reserveBytes: number;
 }
 
 export interface Story {
@@ -78,6 +91,7 @@ const INDEX_CLASSES = ["event index", "stream index", "partition index"] as cons
 /** Fault kinds that one story has or has not: with all of them in each, none would ever be met in peace. */
 const FAULTS = [
   "restart",
+  "second process",
   "die",
   "failing sync",
   "failing read",
@@ -87,20 +101,22 @@ const FAULTS = [
   "slow disk",
   "clock",
   "index damage",
+  "journal damage",
   "damage",
 ] as const;
 
 /** Sizes so small that segments roll every few appends and the journal changes its file every few batches. */
 export function storyOf(seed: number): Story {
   const chance = new Chance(seed);
+  const segmentBytes = chance.pick([4096, 4096, 16_384, 100_000]);
   const sizes: Sizes = {
     partitionCount: PARTITION_COUNT,
     bucketCount: chance.pick([1, 2, 2, 4]),
-    segmentBytes: chance.pick([4096, 4096, 16_384, 100_000]),
-    journalBytes: chance.pick([32 * 1024, 32 * 1024, 128 * 1024]),
+    segmentBytes,
+    journalBytes: chance.pick([16 * 1024, 32 * 1024, 128 * 1024]),
     cacheBytes: chance.pick([1, 16_384, 1024 * 1024]),
     tailBytes: chance.pick([0, 2000, 6000, undefined]),
-    reserveBytes: chance.pick([0, 6000, undefined]),
+    reserveBytes: chance.pick([0, 6000, segmentBytes / 4]),
   };
   const lookMs = chance.pick([0.1, 0.1, 1]);
   const faults = FAULTS.filter(() => chance.oneIn(3));
@@ -119,7 +135,11 @@ export function storyOf(seed: number): Story {
         operations.push({ kind: "subscribe", seed: seedOf(chance) });
         break;
       default: {
-        const append = { seed: seedOf(chance), count: chance.between(1, 8) };
+        // Once in a while so many that their batch is larger than a small journal.
+        const append = {
+          seed: seedOf(chance),
+          count: chance.between(1, chance.pick(chance.oneIn(20) ? [60] : [1, 8])),
+        };
         const repeats = Array.from({ length: Math.min(3, appended.length) }, () => chance.pick(appended));
         operations.push({ kind: "append", ...append, repeats });
         for (let index = 0; index < append.count; index++) appended.push({ seed: append.seed, index });
@@ -132,11 +152,21 @@ export function storyOf(seed: number): Story {
 function faultOf(kind: typeof FAULTS[number], chance: Chance): Operation {
   switch (kind) {
     case "restart":
+    case "second process":
       return { kind };
     case "die":
+      if (chance.oneIn(4)) {
+        const [nth, effects] = [chance.between(1, 4), chance.between(1, 4)];
+        return { kind: "die at a journal header", nth, effects, death: deathOf(chance) };
+      }
       return { kind, effects: chance.below(chance.pick([1, 10, 40, 100])), death: deathOf(chance) };
     case "failing sync":
-      return { kind, nth: chance.between(1, 6), ofFolder: chance.oneIn(4), death: deathOf(chance) };
+      return {
+        kind,
+        nth: chance.between(1, chance.pick([1, 6])),
+        of: chance.pick(["any", "segment", "journal", "folder"]),
+        death: deathOf(chance),
+      };
     case "failing read":
       return {
         kind,
@@ -150,9 +180,17 @@ function faultOf(kind: typeof FAULTS[number], chance: Chance): Operation {
     case "short calls":
       return { kind, seed: seedOf(chance), calls: chance.between(10, 200) };
     case "full disk":
-      return chance.oneIn(3) ? { kind: "room on the disk" } : { kind, roomBytes: chance.below(8000) };
+      return chance.oneIn(3)
+        ? { kind: "room on the disk" }
+        : { kind, roomBytes: chance.below(chance.pick([8000, 8000, 80_000])) };
     case "slow disk":
-      return { kind, seed: seedOf(chance), syncs: chance.between(1, 10), turns: chance.pick([50, 400]) };
+      return {
+        kind,
+        seed: seedOf(chance),
+        syncs: chance.between(1, 10),
+        turns: chance.pick([50, 400]),
+        of: chance.pick(["any", "segment", "journal"]),
+      };
     case "clock":
       return {
         kind,
@@ -162,14 +200,31 @@ function faultOf(kind: typeof FAULTS[number], chance: Chance): Operation {
     case "index damage":
       return damageOf(chance, chance.pick(INDEX_CLASSES));
     case "damage":
-      if (chance.oneIn(4)) return { kind: "bad sector", seed: seedOf(chance) };
-      return damageOf(chance, chance.pick(["segment", "segment", "journal", "meta"]));
+      if (chance.oneIn(4)) {
+        const of = chance.pick(["segment", "segment", "segment", "journal", ...INDEX_CLASSES] as const);
+        return { kind: "bad sector", seed: seedOf(chance), of };
+      }
+      return damageOf(chance, chance.pick(["segment", "segment", "segment", "meta"]));
+    case "journal damage":
+      return damageOf(chance, "journal");
   }
 }
 
 function damageOf(chance: Chance, of: FileClass): Operation {
   const how = chance.pick(["flip", "flip", "cut", "lose"] as const);
-  return { kind: "damage", how, seed: seedOf(chance), of, stopped: chance.oneIn(2) };
+  const when = chance.pick(["open", "open", "closed", "closed", "kill", "power cut"] as const);
+  const damage = { kind: "damage", how, seed: seedOf(chance), of, also: null, when } as const;
+  switch (of) {
+    case "meta":
+      return { ...damage, when: "closed" }; // Nobody reads it but at a start.
+    case "journal":
+      return { ...damage, when: chance.pick(["open", "closed", "kill", "kill", "power cut"]) }; // Closed, it is empty.
+    case "segment":
+      if (when === "closed" && chance.oneIn(3)) return { ...damage, how: "forge" };
+      return { ...damage, also: chance.oneIn(when === "open" ? 2 : 4) ? chance.pick(INDEX_CLASSES) : null };
+    default:
+      return damage;
+  }
 }
 
 function deathOf(chance: Chance): Death {

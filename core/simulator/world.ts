@@ -16,11 +16,13 @@
  */
 import assert from "node:assert/strict";
 import { Chance } from "../chance.ts";
+import { checkFolder, type FoundProblem } from "../check.ts";
 import { type Database, openDatabase } from "../database.ts";
 import {
   Damaged,
   DiskFull,
   DuplicateEventId,
+  FolderInUse,
   FolderMismatch,
   InvalidArgument,
   LimitExceeded,
@@ -29,6 +31,7 @@ import {
 } from "../errors.ts";
 import { type AppendResult, type EventRecord, identify, type Transaction } from "../event.ts";
 import { NoSpace } from "../log/disk.ts";
+import { SEGMENT_HEADER_BYTES } from "../log/format.ts";
 import { MemoryDisk } from "../log/memory_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "../placement.ts";
 import type { EventStore } from "../store.ts";
@@ -36,6 +39,7 @@ import { plain } from "../store_suite.ts";
 import { describeTransaction, equalEvents, factsOf, unlessGone } from "../story.ts";
 import { parseUuid } from "../uuid.ts";
 import { Comparison } from "./comparison.ts";
+import { type Hit, hurt } from "./damage.ts";
 import { bucketOfPath, DIR, Faults, FILES, isOfSync, isOfTheDead, isOfTheDisk, MortalEnvironment } from "./faults.ts";
 import { Ledger, partitionSource, type Source, streamSource } from "./ledger.ts";
 import {
@@ -53,11 +57,18 @@ import {
 import { Subscriber } from "./subscriber.ts";
 import { Truth } from "./truth.ts";
 
+const INDEX_FILE = /\.[esp]idx(\.tmp)?$/;
 /** The files of a sealed segment. What is indexed of an open one depends on when that was written. */
 const SEALED_INDEX_FILE = /\/(index\.eidx|partition\.pidx|stream\.sidx)$/;
+/** Appends at the end of each story, when all faults are over. */
+const LAST_APPENDS = 4;
 /** Batches that may still be refused as the disk was full, after there is room again. */
 const FULL_BATCHES_MAX = 3;
 const SUBSCRIBERS_MAX = 5;
+/** After so long a store has asked how full the disk is. */
+const LOOK_MS = 100;
+/** Until what was thrown in the background has reached whoever ends the process. */
+const TURNS_TO_DIE = 20;
 
 /** What a played story came to. */
 export interface Played {
@@ -150,6 +161,10 @@ class World {
   #death: Death = { kind: "kill", seed: 0, again: [] };
   #cutArmed = false;
   #fullBatches = 0;
+  /** What happens to the disk before the next process finds it. */
+  #atRest: Operation & { kind: "damage" } | null = null;
+  /** Whether any file was ever damaged. */
+  #isDamaged = false;
 
   /** Index files that were taken away while the store was closed. */
   readonly #lostIndexes = new Set<string>();
@@ -195,8 +210,10 @@ class World {
     if (!this.#clockStands) this.#nowMs += 7;
     this.#environment.nowMs = this.#nowMs;
     await this.#act(operation);
+    await this.#holdSyncs();
     if (this.#isGone()) await this.#recover([]);
     if (this.over) return;
+    assert.equal(this.#faults.writtenUnlocked, null, "a file was written without the lock of the folder");
     await this.#unlessFails(() => this.#checkStep(new Chance(partOf(this.#story.seed, this.#operations))));
     if (this.#isGone()) await this.#recover([]);
     this.#note(`${operation.kind} ${this.#disk.effects} ${this.#truth.oracle.status().events}`);
@@ -207,11 +224,17 @@ class World {
     this.#disarm();
     this.#disk.capacityBytes = Infinity;
     this.#faults.begin();
+    for (let i = 0; i < LAST_APPENDS && !this.over; i++) {
+      const seed = partOf(this.#story.seed, 2 ** 20 + i);
+      await this.step({ kind: "append", seed, count: 3, repeats: [] });
+    }
+    if (this.over) return;
     await this.#agree();
     for (const subscriber of this.#subscribers) await this.#readToEnd(subscriber);
     await this.#restart();
     if (this.#isGone()) await this.#recover([]); // A sync that failed some time ago may be told of only now.
-    if (!this.over) await this.#close();
+    if (!this.over && await this.#close()) await this.#holdCheck([]);
+    assert.equal(this.#faults.writtenUnlocked, null, "a file was written without the lock of the folder");
     this.#note(`end ${this.#disk.effects}`);
   }
 
@@ -228,18 +251,25 @@ class World {
         return;
       case "restart":
         return await this.#restart();
+      case "second process":
+        return await this.#openTwice();
       case "die":
         this.#death = operation.death;
         this.#cutArmed = true;
         if (operation.effects === 0) return await this.#recover([]);
-        this.#disk.powerCutAt(this.#disk.effects + operation.effects);
-        return;
+        return this.#faults.arm(operation, this.#disk);
+      case "die at a journal header":
+        this.#death = operation.death;
+        this.#cutArmed = true;
+        return this.#faults.arm(operation, this.#disk);
       case "failing sync":
       case "failing read":
       case "failing write":
         this.#death = operation.death;
         return this.#faults.arm(operation, this.#disk);
       case "bad sector":
+        this.#isDamaged = true;
+        return this.#faults.arm(operation, this.#disk);
       case "short calls":
       case "slow disk":
         return this.#faults.arm(operation, this.#disk);
@@ -303,6 +333,7 @@ class World {
     const environment = this.#environment;
     const answers: Promise<void>[] = [];
     const nextSequences = await this.#heads();
+    const takesReserve = this.#reserveIsTouched();
     for (const [i, { transaction, partition }] of outcomes.entries()) {
       // Some come while others are being synced.
       if (chance.oneIn(3)) { for (let turns = chance.below(20); turns > 0; turns--) await null; }
@@ -317,6 +348,7 @@ class World {
             const next = nextSequences[partition]!;
             if (result.lastSequence < next || this.#isUnsure(partition)) return;
             assert.equal(result.firstSequence, next, `acknowledged in partition ${partition}`);
+            assert.ok(!takesReserve, "an append was stored while less than the reserve is free");
             nextSequences[partition] = result.lastSequence + 1;
           },
           (error) => {
@@ -328,6 +360,16 @@ class World {
       );
     }
     await Promise.all(answers);
+  }
+
+  /** Whether less than the reserve is free, whatever index files give back, and the store has had the time to see it. */
+  #reserveIsTouched(): boolean {
+    const { reserveBytes } = this.#story.sizes;
+    if (this.#disk.capacityBytes === Infinity) return false;
+    const indexes = this.#disk.files(DIR).filter((path) => INDEX_FILE.test(path));
+    const indexBytes = indexes.reduce((sum, path) => sum + this.#disk.contentOf(path).length, 0);
+    this.#environment.pass(LOOK_MS);
+    return this.#disk.freeBytes(DIR) + indexBytes < reserveBytes;
   }
 
   /** The sequence that comes next in each partition. */
@@ -376,6 +418,7 @@ class World {
     try {
       const closed = await unlessGone(this.#store.close().then(() => true), this.#isGone);
       if (closed !== true || this.#isGone()) return false;
+      assert.ok(!this.#faults.syncFailed(this.#disk), "the store closed as if no sync had failed");
       for (const wait of waits) {
         const found = await unlessGone(wait.catch((error: unknown) => error), this.#isGone);
         const isTold = found === true || found instanceof StoreClosed || this.#mayFail(found, null);
@@ -399,30 +442,79 @@ class World {
     this.#lostIndexes.clear();
   }
 
-  async #damage({ how, of, seed, stopped }: Operation & { kind: "damage" }): Promise<void> {
-    const chance = new Chance(seed);
-    const atRest = stopped || of === "meta";
-    if (atRest && !await this.#close()) return;
-    const files = this.#disk.files(DIR).filter((path) => FILES[of].test(path));
-    if (files.length === 0) return atRest ? await this.#reopen() : undefined;
-    const path = chance.pick(files);
-    const before = of === "meta" ? this.#disk.clone() : null;
-    const bytes = this.#disk.contentOf(path);
-    // Most of a journal is zeros that say nothing.
-    const used = of === "journal" ? bytes.findLastIndex((byte) => byte !== 0) + 1 : bytes.length;
-    const offset = chance.below(Math.max(1, used));
-    if (how === "flip" && bytes.length > 0) this.#disk.flip(path, offset, 1 << chance.below(8));
-    else if (how === "cut") this.#disk.cut(path, Math.min(offset, bytes.length));
-    else if (how === "lose") this.#disk.lose(path);
-    this.#faults.count(`${how}: ${of}`);
-    this.#note(`${how} ${path} ${offset}`);
-    if (how === "lose" && atRest && this.#disk.capacityBytes === Infinity && SEALED_INDEX_FILE.test(path)) {
-      this.#lostIndexes.add(path);
+  async #damage(operation: Operation & { kind: "damage" }): Promise<void> {
+    switch (operation.when) {
+      case "open":
+        this.#hurt(operation);
+        return;
+      case "closed": {
+        if (!await this.#close()) return;
+        const before = operation.of === "meta" ? this.#disk.clone() : null;
+        const hits = this.#hurt(operation);
+        await this.#holdCheck(hits);
+        if (before !== null) return await this.#metaIsDamaged(before);
+        await this.#reopen();
+        if (!this.#isGone() && !this.over) this.#holdTold(hits);
+        return;
+      }
+      default:
+        this.#death = { kind: operation.when, seed: operation.seed, again: [] };
+        this.#cutArmed = true;
+        this.#atRest = operation;
+        return await this.#recover([]);
     }
-    if (of === "segment") this.#faults.hit(bucketOfPath(path)!);
-    if (of === "journal") this.#faults.ofJournal++;
-    if (before !== null) return await this.#metaIsDamaged(before);
-    if (atRest) await this.#reopen();
+  }
+
+  /** Does damage to the present disk. Returns what of it hit files that were not in doubt. */
+  #hurt(operation: Operation & { kind: "damage" }): Hit[] {
+    const hits = hurt(this.#disk, operation, new Chance(operation.seed));
+    // Where the journal was hit, nobody knows where the logs end.
+    const fresh = this.#faults.ofJournal > 0 ? [] : hits.filter(({ path }) => {
+      const bucket = bucketOfPath(path);
+      return bucket === null || !this.#faults.inDoubt(bucket);
+    });
+    for (const { path, of, how, offset } of hits) {
+      this.#isDamaged = true;
+      this.#faults.count(`${how}: ${of}`);
+      this.#note(`${how} ${path} ${offset}`);
+      if (of === "segment") this.#faults.hit(bucketOfPath(path)!);
+      if (of === "journal") this.#faults.ofJournal++;
+      const isClosed = operation.when === "closed" && this.#disk.capacityBytes === Infinity;
+      if (how === "lose" && isClosed && SEALED_INDEX_FILE.test(path)) this.#lostIndexes.add(path);
+    }
+    return fresh;
+  }
+
+  /** A check of the closed folder names each file that was just hit, and says nothing of a folder that was never hit. */
+  async #holdCheck(hits: Hit[]): Promise<void> {
+    let problems: FoundProblem[];
+    try {
+      ({ problems } = await checkFolder({ dir: DIR, disk: this.#disk.clone() }));
+    } catch (error) {
+      // The format version is told before the checksum.
+      if (error instanceof FolderMismatch && hits.some(({ of }) => of === "meta")) return;
+      throw error;
+    }
+    if (!this.#isDamaged) assert.deepEqual(problems, [], "a check finds something wrong, and nothing was hit");
+    // A damaged segment's index is not looked at, nor is that of the open one; what is missing the next start makes.
+    // One that has no frame yet is made anew as well.
+    const segment = hits.find(({ of, fileBytes }) => of === "segment" && fileBytes > SEGMENT_HEADER_BYTES);
+    const named = segment !== undefined
+      ? [segment]
+      : hits.filter(({ path, of, how }) => of === "meta" || SEALED_INDEX_FILE.test(path) && how !== "lose");
+    for (const { path, how, offset } of named) {
+      assert.ok(problems.some(({ file }) => file === path), `${how} of ${path} at ${offset}: a check does not find it`);
+    }
+  }
+
+  /** A segment that does not follow from the one before it is known from the start on. */
+  #holdTold(hits: Hit[]): void {
+    const { damage } = this.#database.status();
+    for (const { path, how, offset } of hits) {
+      if (how !== "forge" || offset > 0) continue;
+      const isTold = damage.some(({ bucket }) => bucket === bucketOfPath(path));
+      assert.ok(isTold, `${path} does not follow from what came before it, and a start does not tell`);
+    }
   }
 
   async #reopen(): Promise<void> {
@@ -436,11 +528,17 @@ class World {
   async #metaIsDamaged(before: MemoryDisk): Promise<void> {
     this.#disarm();
     const { dir, disk, environment, sizes } = this.#options();
+    // A start that is told nothing takes from the file how the folder was made.
+    const { journalBytes, cacheBytes, tailBytes, reserveBytes } = sizes;
+    const given = this.#story.seed % 2 === 0 ? sizes : { journalBytes, cacheBytes, tailBytes, reserveBytes };
     try {
-      const database = await openDatabase({ dir, disk, environment, ...sizes });
+      const database = await openDatabase({ dir, disk, environment, ...given });
       this.#database = database;
       this.#store = this.#plant(database);
       this.#lastSyncs = -1;
+      assert.equal(database.partitionCount, sizes.partitionCount, "partition count");
+      assert.equal(database.bucketCount, sizes.bucketCount, "bucket count");
+      assert.equal(database.segmentBytes, sizes.segmentBytes, "segment size");
       await this.#agree();
       await database.close();
     } catch (error) {
@@ -487,6 +585,10 @@ class World {
       this.#lastSyncs = -1;
     } catch (error) {
       if (this.#isGone()) return false;
+      if (error instanceof Damaged && this.#faults.journalIsUnreadable && FILES.journal.test(error.file)) {
+        this.over = true;
+        return false;
+      }
       if (isOfTheDead(error)) {
         // It met an error of the disk, and says so: another process tries again.
         this.#equip(disk.afterKill());
@@ -503,6 +605,7 @@ class World {
       }
       throw error;
     }
+    assert.ok(!this.#faults.syncFailed(disk), "the store opened as if no sync had failed");
     for (const { bucket } of this.#database.status().damage) {
       assert.ok(
         this.#faults.ofJournal > 0 || this.#faults.inDoubt(bucket),
@@ -511,6 +614,28 @@ class World {
       this.#faults.told(bucket);
     }
     return true;
+  }
+
+  /** Another process is told that the folder is in use. */
+  async #openTwice(): Promise<void> {
+    const { dir, disk, sizes } = this.#options();
+    const environment = new MortalEnvironment(this.#story.seed);
+    try {
+      await openDatabase({ dir, disk, environment, ...sizes });
+    } catch (error) {
+      if (this.#isGone()) return;
+      if (!(error instanceof FolderInUse)) throw error;
+      return this.#faults.count("second process");
+    }
+    assert.fail("a folder that is open was opened a second time");
+  }
+
+  /** A sync that failed ends the process, also one behind the writers' backs. */
+  async #holdSyncs(): Promise<void> {
+    for (let turns = 0; this.#faults.syncFailed(this.#disk) && !this.#isGone() && !this.over; turns++) {
+      assert.ok(turns < TURNS_TO_DIE, "a sync failed, and the store goes on");
+      await turn();
+    }
   }
 
   /** The process is dead: the next one opens what it left, though that may be cut off again. */
@@ -529,6 +654,8 @@ class World {
       this.#faults.count("torn write", found.wounds.tornWrites);
       this.#faults.count("writes out of order", found.wounds.writesOutOfOrder);
       this.#equip(found);
+      if (this.#atRest !== null) this.#hurt(this.#atRest);
+      this.#atRest = null;
       const cut = again[times];
       if (cut !== undefined) found.powerCutAt(cut);
       if (await this.#open()) {
