@@ -235,8 +235,9 @@ export class Database implements EventStore {
     this.#requireOpen();
     const stream = this.#identify(streamId, options);
     const range = rangeOf(options);
-    const bucket = this.#bucketOf(this.#partitionOf(stream.partitionKey));
-    return new Scan(() => this.#whileOpen(scanStream(bucket, this.#pool, stream, range)));
+    const partition = this.#partitionOf(stream.partitionKey);
+    const bucket = this.#bucketOf(partition);
+    return new Scan(() => this.#whileOpen(scanStream(bucket, this.#pool, partition, stream, range)));
   }
 
   readPartition(partition: number, options: ReadOptions = {}): Scan {
