@@ -29,6 +29,7 @@ import {
   type Transaction,
 } from "./event.ts";
 import { BlockCache } from "./index/block_cache.ts";
+import { FilterMemory } from "./index/filter_memory.ts";
 import { BLOCK_BYTES } from "./index/index_file.ts";
 import { syncDirt } from "./log/bucket_log.ts";
 import { type Disk, systemDisk } from "./log/disk.ts";
@@ -72,6 +73,10 @@ export interface DatabaseOptions {
   cacheBytes?: number | undefined;
   /** Bound of the cache of the newest events, which live subscribers share; 16 MiB when left out. */
   tailBytes?: number | undefined;
+  /** Bound of the cache of streams' heads, 24 bytes each, 96 MiB when left out. */
+  headBytes?: number | undefined;
+  /** Bound of the filters kept in memory, 12 bits a stream and 10 an event whose id is chance; 64 MiB when left out. */
+  filterBytes?: number | undefined;
   /**
    * Bytes of the disk that appends may not touch, so that index files always find room; 0 for none. Left out: 64 MiB,
    * or a quarter of a segment if that is less. It takes the permission to ask how full the disk is (`statfs`).
@@ -94,6 +99,8 @@ const SEGMENT_BYTES = 256 * 1024 * 1024;
 const JOURNAL_BYTES = 64 * 1024 * 1024;
 const CACHE_BYTES = 64 * 1024 * 1024;
 const TAIL_BYTES = 16 * 1024 * 1024;
+const HEAD_BYTES = 96 * 1024 * 1024;
+const FILTER_BYTES = 64 * 1024 * 1024;
 /** The index files of a segment are rarely larger than a quarter of it. */
 const RESERVE_BYTES_MAX = 64 * 1024 * 1024;
 const PARTITION_COUNT_MAX = 65_535;
@@ -181,7 +188,10 @@ export class Database implements EventStore {
       const recovered = await recover(disk, dir, salt);
       if (recovered.redoneBytes > 0) log("info", "The journal was redone", { bytes: recovered.redoneBytes });
       const tailBytes = (options.tailBytes ?? TAIL_BYTES) / meta.bucketCount;
-      const context = { disk, dir, environment, log, pool, cache, tailBytes, segmentBytes: meta.segmentBytes };
+      const headBytes = (options.headBytes ?? HEAD_BYTES) / meta.bucketCount;
+      const filters = new FilterMemory(options.filterBytes ?? FILTER_BYTES);
+      const { segmentBytes } = meta;
+      const context = { disk, dir, environment, log, pool, cache, filters, tailBytes, headBytes, segmentBytes };
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
       }
