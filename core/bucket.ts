@@ -19,7 +19,7 @@ import type { FilterMemory } from "./index/filter_memory.ts";
 import { HeadCache } from "./index/head_cache.ts";
 import { type Head, HeadTable } from "./index/heads.ts";
 import { HEADS_NAME, HeadsFile, removeUnfinishedHeads, writeHeadsFile } from "./index/heads_file.ts";
-import { IndexDamaged, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
+import { IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
 import { runSliced, type Sliced } from "./index/sliced.ts";
 import { BucketLog } from "./log/bucket_log.ts";
 import { type Disk, NoSpace } from "./log/disk.ts";
@@ -56,6 +56,9 @@ const UNSEALED_MAX = 4;
 const HEADS_STREAMS_AN_EVENT = 8;
 /** Merged into the heads file at a time: each is read through a buffer, and a segment may wait to be sealed meanwhile. */
 const HEADS_SEGMENTS_MAX = 16;
+
+/** Of a bucket: a run that is written as a piece, and the next one, which fills meanwhile. Some 64 bytes an event. */
+export const OPEN_INDEX_BYTES = 2 * 64 * RUN_EVENTS_MAX;
 
 /** One segment of the log. */
 export interface Segment {

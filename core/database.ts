@@ -6,8 +6,8 @@
  *
  * @module
  */
-import { AppendQueue } from "./append_queue.ts";
-import { Bucket } from "./bucket.ts";
+import { AppendQueue, BATCH_BYTES_MAX } from "./append_queue.ts";
+import { Bucket, OPEN_INDEX_BYTES } from "./bucket.ts";
 import { DiskRoom } from "./disk_room.ts";
 import { type Environment, type Log, systemEnvironment, withEnding } from "./environment.ts";
 import {
@@ -87,6 +87,12 @@ export interface DatabaseOptions {
   log?: Log;
 }
 
+/** What a part of the store holds in memory at most. */
+export interface Bound {
+  of: string;
+  bytes: number;
+}
+
 /** Why the process is to end, once the engine has asked for it, and what is to be done then. */
 interface Ending {
   reason: Error | null;
@@ -131,6 +137,8 @@ export class Database implements EventStore {
   readonly #journal: Journal;
   readonly #room: DiskRoom;
   readonly #queue: AppendQueue;
+  /** What the store holds in memory at most, part by part, whatever is stored. */
+  readonly bounds: readonly Bound[];
   readonly #subscriptions = new Set<DatabaseSubscription>();
   #closing: Promise<void> | null = null;
   readonly #ending: Ending;
@@ -146,7 +154,9 @@ export class Database implements EventStore {
     journal: Journal;
     room: DiskRoom;
     ending: Ending;
+    bounds: Bound[];
   }) {
+    this.bounds = parts.bounds;
     this.partitionCount = parts.meta.partitionCount;
     this.bucketCount = parts.meta.bucketCount;
     this.segmentBytes = parts.meta.segmentBytes;
@@ -188,8 +198,17 @@ export class Database implements EventStore {
       const recovered = await recover(disk, dir, salt);
       if (recovered.redoneBytes > 0) log("info", "The journal was redone", { bytes: recovered.redoneBytes });
       const tailBytes = (options.tailBytes ?? TAIL_BYTES) / meta.bucketCount;
-      const headBytes = (options.headBytes ?? HEAD_BYTES) / meta.bucketCount;
+      const heads = options.headBytes ?? HEAD_BYTES;
+      const headBytes = heads / meta.bucketCount;
       const filters = new FilterMemory(options.filterBytes ?? FILTER_BYTES);
+      const bounds = [
+        { of: "blocks of index files", bytes: cache.maxBytes },
+        { of: "filters", bytes: filters.maxBytes },
+        { of: "heads of streams", bytes: heads },
+        { of: "newest events", bytes: options.tailBytes ?? TAIL_BYTES },
+        { of: "indexes of open segments", bytes: meta.bucketCount * OPEN_INDEX_BYTES },
+        { of: "batch of appends", bytes: BATCH_BYTES_MAX },
+      ];
       const { segmentBytes } = meta;
       const context = { disk, dir, environment, log, pool, cache, filters, tailBytes, headBytes, segmentBytes };
       for (let number = 0; number < meta.bucketCount; number++) {
@@ -216,6 +235,7 @@ export class Database implements EventStore {
         journal,
         room,
         ending,
+        bounds,
       });
     } catch (error) {
       // Their maintenance goes on in the folder: not after the lock is given back. This error is the one to tell.
