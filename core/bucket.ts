@@ -57,8 +57,8 @@ const HEADS_STREAMS_AN_EVENT = 8;
 /** Merged into the heads file at a time: each is read through a buffer, and a segment may wait to be sealed meanwhile. */
 const HEADS_SEGMENTS_MAX = 16;
 
-/** Of a bucket: a run that is written as a piece, and the next one, which fills meanwhile. Some 64 bytes an event. */
-export const OPEN_INDEX_BYTES = 2 * 64 * RUN_EVENTS_MAX;
+/** Of a bucket: a run of each segment that waits to be sealed, one that is written, one that fills. 64 bytes an event. */
+export const OPEN_INDEX_BYTES = (UNSEALED_MAX + 2) * 64 * RUN_EVENTS_MAX;
 
 /** One segment of the log. */
 export interface Segment {
@@ -602,7 +602,16 @@ export class Bucket {
         lost: false,
       };
     }
-    const { damage, ...end } = this.#indexFrames(segment, startOf(header), fileBytes);
+    // It was rolled and not sealed yet when the process ended: what its pieces know need not be read.
+    const start = mustRead ? startOf(header) : this.#loadPieces(segment, header, fileBytes);
+    let read = this.#indexFrames(segment, start, fileBytes);
+    if (read.damage !== null && start.logIndex > header.firstLogIndex) {
+      // Only the frames say what is damaged.
+      segment.index.close();
+      segment.index = SegmentIndex.open(this.#indexContext, folderOf(path));
+      read = this.#indexFrames(segment, startOf(header), fileBytes);
+    }
+    const { damage, ...end } = read;
     if (damage !== null) this.noteDamage(damage, number);
     else segment.identity = identityOf(this.number, segment.firstLogIndex, end);
     return { ...end, segment: number + 1, offset: SEGMENT_HEADER_BYTES };
@@ -642,7 +651,7 @@ export class Bucket {
 
   /** The segment at the end of the log: its pieces tell, and the frames after them are read. */
   #openActive(number: number, before: LogEnd, recovered: RecoveredBucket): void {
-    const { disk, pool } = this.#context;
+    const { pool } = this.#context;
     const { end } = recovered;
     const segment = this.#addSegment(number, before.logIndex);
     const { path } = segment;
@@ -653,24 +662,7 @@ export class Bucket {
       if (fileBytes < end.offset) {
         throw new Damaged(path, fileBytes, `the file ends here: acknowledged frames reach to ${end.offset}`);
       }
-      let start = startOf(header);
-      if (!recovered.suspect) {
-        const { index, covered } = SegmentIndex.loadPieces(this.#indexContext, folderOf(path), this.number, number);
-        if (covered !== null && covered.firstLogIndex === header.firstLogIndex && covered.endOffset <= end.offset) {
-          segment.index = index;
-          start = {
-            segment: number,
-            offset: covered.endOffset,
-            logIndex: covered.endLogIndex,
-            chain: new Chain(covered.chainLow, covered.chainHigh),
-            lost: false,
-          };
-        } else {
-          index.close();
-          // They may know frames that were never acknowledged and cut: the log must not grow past them unnoticed.
-          SegmentIndex.removeLeftovers(disk, folderOf(path));
-        }
-      }
+      const start = recovered.suspect ? startOf(header) : this.#loadPieces(segment, header, end.offset);
       const { damage, offset, logIndex, chain } = this.#indexFrames(segment, start, end.offset);
       if (damage !== null) throw damage;
       if (logIndex !== end.logIndex || !chain.equals(end.chain)) {
@@ -680,6 +672,27 @@ export class Bucket {
       if (!(error instanceof Damaged)) throw error;
       this.noteDamage(error, number);
     }
+  }
+
+  /** Takes the pieces that an earlier process wrote of a segment, up to `end`. Returns from where its frames are to be read. */
+  #loadPieces(segment: Segment, header: SegmentHeader, end: number): LogEnd {
+    const folder = folderOf(segment.path);
+    const { number } = segment;
+    const { index, covered } = SegmentIndex.loadPieces(this.#indexContext, folder, this.number, number);
+    if (covered !== null && covered.firstLogIndex === header.firstLogIndex && covered.endOffset <= end) {
+      segment.index = index;
+      return {
+        segment: number,
+        offset: covered.endOffset,
+        logIndex: covered.endLogIndex,
+        chain: new Chain(covered.chainLow, covered.chainHigh),
+        lost: false,
+      };
+    }
+    index.close();
+    // They may know frames that were never acknowledged and cut: the log must not grow past them unnoticed.
+    SegmentIndex.removeLeftovers(this.#context.disk, folder);
+    return startOf(header);
   }
 
   /** Reads the frames of a segment from `from` to `end` into its index. Stops at damage, and tells. */

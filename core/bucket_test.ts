@@ -8,6 +8,7 @@ import { type Database, type DatabaseOptions, openDatabase } from "./database.ts
 import { identify } from "./event.ts";
 import { BlockCache } from "./index/block_cache.ts";
 import { HeadsFile, writeHeadsFile } from "./index/heads_file.ts";
+import { RUN_EVENTS_MAX } from "./index/segment_index.ts";
 import { runSliced } from "./index/sliced.ts";
 import { FilePool } from "./log/file_pool.ts";
 import { SEGMENT_HEADER_BYTES } from "./log/format.ts";
@@ -321,4 +322,35 @@ Deno.test("check names every flipped byte of the heads file, and nothing in one 
     assert.deepEqual(problems.map(({ file }) => file), [HEADS_PATH], `the flip at ${at}`);
     disk.flip(HEADS_PATH, at, 1);
   }
+});
+
+Deno.test("bucket: of a segment that was rolled and not sealed a start reads what its pieces do not know", async () => {
+  const disk = new MemoryDisk();
+  const sizes = { segmentBytes: 8_000_000, journalBytes: 1024 * 1024 };
+  let store = await open(disk, sizes);
+  const payload = "x".repeat(8);
+  const append = () => {
+    const events = Array.from({ length: 1000 }, (_, i) => ({ streamId: `s${i % 7}`, name: "E", payload }));
+    return store.append({ partitionKey: "550e8400-e29b-41d4-a716-446655440000", events });
+  };
+  while (store.status().events <= RUN_EVENTS_MAX) await append();
+  while (!disk.exists(`${segmentFolder(0)}/piece-000.eidx`)) await nextTurn();
+  let { events } = await append();
+  while (store.status().segments < 2) ({ events } = await append());
+  const killed = disk.clone();
+  assert.ok(!killed.exists(`${segmentFolder(0)}/index.eidx`)); // It takes some turns to be sealed.
+  await store.close();
+
+  let readBytes = 0;
+  killed.hooks = { read: (path, _, length) => void (readBytes += path === dataOf(0) ? length : 0) };
+  store = await open(killed, sizes);
+  assert.ok(readBytes < 0.6 * killed.contentOf(dataOf(0)).length, `${readBytes} bytes were read`);
+  for (const { streamId, version } of events.slice(-7)) {
+    const partitionKey = "550e8400-e29b-41d4-a716-446655440000";
+    assert.equal(await store.streamVersion(streamId, { partitionKey }), version);
+    const back = await read(store.readStream(streamId, { partitionKey, direction: "backward", limit: 1000 }));
+    assert.deepEqual(back.map((event) => event.version), Array.from({ length: 1000 }, (_, i) => version - i));
+  }
+  await store.close();
+  assert.deepEqual((await checkFolder({ dir: DIR, disk: killed })).problems, []);
 });
