@@ -41,6 +41,8 @@ export const SETTINGS = {
   "journal.size_bytes": bytes(64 * KIB, GIB, 64 * MIB, "one of the journal's two files"),
   "disk.reserve_bytes": bytes(0, 1024 * GIB, 64 * MIB, "appends are refused when less of the disk is free"),
   "cache.capacity_bytes": bytes(MIB, 1024 * GIB, 64 * MIB, "memory for blocks of the index files"),
+  "cache.heads_bytes": bytes(0, 1024 * GIB, 96 * MIB, "memory for the heads of streams, 24 bytes each"),
+  "cache.filters_bytes": bytes(0, 1024 * GIB, 64 * MIB, "memory for filters: 12 bits a stream, 10 an id of chance"),
   "append.strict_versioning": toggle(false, "refuse appends whose expected version is any or exists"),
   "resp.initial_protocol": choice([2, 3], 2, "RESP version of a link before its HELLO"),
   "resp.command_bytes_max": bytes(64 * KIB, 64 * MIB, 64 * MIB, "the largest command, and so transaction"),

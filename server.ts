@@ -112,6 +112,8 @@ async function serve({ command: { dir }, options: { values, given }, version }: 
     segmentBytes: pinned("segment.size_bytes"),
     journalBytes: values["journal.size_bytes"],
     cacheBytes: values["cache.capacity_bytes"],
+    headBytes: values["cache.heads_bytes"],
+    filterBytes: values["cache.filters_bytes"],
     reserveBytes: values["disk.reserve_bytes"],
     environment,
     log,
@@ -135,6 +137,11 @@ async function serve({ command: { dir }, options: { values, given }, version }: 
     environment,
     log,
   });
+  log(
+    "info",
+    "Memory is bounded, in MiB",
+    Object.fromEntries(database.bounds.map(({ of, bytes }) => [of, inMiB(bytes)])),
+  );
   const status = database.status();
   post({
     type: "ready",
@@ -243,6 +250,8 @@ function explain(error: unknown, { options, command }: Start): { exit: Exit; mes
     message: `Cannot ${command.name} ${dir}: ${error instanceof Error ? error.stack : message}`,
   };
 }
+
+const inMiB = (bytes: number) => Math.round(bytes / 2 ** 20);
 
 function fatal(reason: Error): never {
   const cause = reason.cause instanceof Error ? `: ${reason.cause.message}` : "";

@@ -31,7 +31,7 @@ import { formatUuid } from "./uuid.ts";
 import { meets } from "./version.ts";
 
 /** A batch takes no more appends beyond this: the first of them should not wait for ever. */
-const BATCH_BYTES_MAX = 8 * 1024 * 1024;
+export const BATCH_BYTES_MAX = 8 * 1024 * 1024;
 
 /** A batch of so many appends is synced without leaving the thread, if the disk is quick. */
 const FEW = 64;

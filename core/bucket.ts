@@ -15,15 +15,18 @@ import { Damaged, StoreClosed } from "./errors.ts";
 import type { AdmittedTransaction, EventRecord, StreamIdentity } from "./event.ts";
 import { bytesStandAt, equalBytes } from "./bytes.ts";
 import type { BlockCache } from "./index/block_cache.ts";
+import type { FilterMemory } from "./index/filter_memory.ts";
+import { HeadCache } from "./index/head_cache.ts";
 import { type Head, HeadTable } from "./index/heads.ts";
-import { IndexDamaged, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
-import { runSliced } from "./index/sliced.ts";
+import { HEADS_NAME, HeadsFile, removeUnfinishedHeads, writeHeadsFile } from "./index/heads_file.ts";
+import { IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
+import { runSliced, type Sliced } from "./index/sliced.ts";
 import { BucketLog } from "./log/bucket_log.ts";
 import { type Disk, NoSpace } from "./log/disk.ts";
 import type { FilePool } from "./log/file_pool.ts";
 import { Chain, type Frame, SEGMENT_HEADER_BYTES, type SegmentHeader } from "./log/format.ts";
 import { emptyLogEnd, type LogEnd } from "./log/journal_format.ts";
-import { segmentFolder, segmentPath } from "./log/layout.ts";
+import { bucketFolder, segmentFolder, segmentPath } from "./log/layout.ts";
 import type { RecoveredBucket } from "./log/recovery.ts";
 import { FrameReader, framesInOrder, LOOKUP_BYTES, readSegmentHeader, SCAN_BYTES } from "./log/segment_reader.ts";
 import { CACHED_FRAME_BYTES_MAX, type CachedFrame, TailCache } from "./tail_cache.ts";
@@ -36,17 +39,26 @@ export interface BucketContext {
   log: Log;
   pool: FilePool;
   cache: BlockCache;
+  filters: FilterMemory;
   /** Bound of the cache of the newest events. */
   tailBytes: number;
+  /** Bound of the cache of heads. */
+  headBytes: number;
   segmentBytes: number;
 }
 
-/** Heads kept from being looked up in files: 24 bytes each, in a table at most half full. */
-const HEADS_MAX = 131_072;
 /** So near to its end a log is read by those that follow it live. */
 const TAIL_REACH_BYTES = 1024 * 1024;
 /** Segments rolled but not yet sealed: each holds its index in memory. Appends wait beyond it. */
 const UNSEALED_MAX = 4;
+
+/** The heads file is written anew when it would take in one event for so many streams that it has: each event pays for these. */
+const HEADS_STREAMS_AN_EVENT = 8;
+/** Merged into the heads file at a time: each is read through a buffer, and a segment may wait to be sealed meanwhile. */
+const HEADS_SEGMENTS_MAX = 16;
+
+/** Of a bucket: a run of each segment that waits to be sealed, one that is written, one that fills. 64 bytes an event. */
+export const OPEN_INDEX_BYTES = (UNSEALED_MAX + 2) * 64 * RUN_EVENTS_MAX;
 
 /** One segment of the log. */
 export interface Segment {
@@ -65,11 +77,13 @@ export class Bucket {
   /** By number. */
   readonly segments: Segment[] = [];
   log!: BucketLog;
-  readonly #cache = new HeadTable(HEADS_MAX);
+  readonly #cache: HeadCache;
   readonly #pending = new HeadTable();
   /** Next sequence of each partition: the committed, and what the batch in progress has given out. */
   readonly #nextSequences = new Map<number, number>();
   readonly #pendingSequences = new Map<number, number>();
+  /** Heads of the first segments; null while there is none that can be believed. */
+  #heads: HeadsFile | null = null;
   #damage: Damaged | null = null;
   #unindexed: Damaged | null = null;
   /** The newest segment of which events may be missing in the indexes, -1 for none. */
@@ -89,6 +103,7 @@ export class Bucket {
     this.lookups = new FrameReader(context.pool, LOOKUP_BYTES);
     this.stretches = new FrameReader(context.pool, SCAN_BYTES);
     this.#tail = new TailCache(context.tailBytes);
+    this.#cache = new HeadCache(context.headBytes);
   }
 
   /** Opens the bucket as recovery left it: indexes that are missing are made again, frames that are not indexed are read. */
@@ -97,6 +112,7 @@ export class Bucket {
     const { disk, dir, segmentBytes } = context;
     const { end, damage } = recovered;
     await bucket.#openSegments(recovered);
+    bucket.#openHeads();
     if (damage !== null) bucket.noteDamage(damage, Infinity);
     const open = bucket.damage === null ? BucketLog.open : BucketLog.closed;
     bucket.log = open(disk, dir, number, segmentBytes, { ...end, chain: end.chain.copy() });
@@ -169,6 +185,16 @@ export class Bucket {
       const segment = this.segments[i]!;
       // What is found from here on need not be the last: the stream would seem shorter than it is.
       if (i <= this.#unindexedSegment) throw this.#unindexed!;
+      if (i + 1 === this.#heads?.end && this.#unindexed === null) {
+        const place = this.#heads.find(stream.streamKey);
+        if (place === null) return null;
+        const head = lastOf(this.frame(this.lookups, this.segments[place.segment]!, place.offset), stream);
+        if (head !== null) {
+          this.#cache.set(stream.streamKey, head.version, head.sequence);
+          return head;
+        }
+        i = place.segment; // Another stream has the same hash: ours is there or before.
+      }
       // Mostly once: only when two streams share the 64 bits that the index keeps may the last version be another's.
       for (let end = Infinity;;) {
         const places = segment.index.streamPlaces(stream.streamKey, 0, end, 1, "backward");
@@ -251,6 +277,11 @@ export class Bucket {
 
   /** Makes the index of a segment again. @throws {Damaged} the segment cannot be read whole */
   async rebuild(damaged: IndexDamaged): Promise<void> {
+    if (damaged.file === this.#headsPath) {
+      this.#dropHeads(damaged);
+      void this.#startMaintenance(); // Nobody waits for it: until it is there the segments answer.
+      return;
+    }
     const segment = this.#segmentOf(damaged);
     const { index } = segment;
     await this.#maintenance;
@@ -383,6 +414,7 @@ export class Bucket {
       this.#context.log("warn", "The disk is too full to write an index piece", { bucket: this.number });
     }
     this.log.close();
+    this.#heads?.close();
     for (const { index } of this.segments) index.close();
   }
 
@@ -415,10 +447,16 @@ export class Bucket {
         } else if (this.#damage === null && active.index.pieceDue) {
           await runSliced(active.index.writePiece(identityOf(this.number, active.firstLogIndex, end)), environment);
         } else {
-          return;
+          const segments = this.#headsDue();
+          if (segments.length === 0 || this.#closed) return;
+          await runSliced(this.#writeHeads(segments), environment);
         }
       } catch (error) {
         if (!(error instanceof IndexDamaged)) throw error;
+        if (error.file === this.#headsPath) {
+          this.#dropHeads(error);
+          continue;
+        }
         try {
           this.#makeAgain(error);
         } catch (damage) {
@@ -428,11 +466,65 @@ export class Bucket {
     }
   }
 
+  // ---- Heads of sealed segments ----------------------------------------------------------------------------------
+
+  get #headsPath(): string {
+    return `${bucketFolder(this.#context.dir, this.number)}/${HEADS_NAME}`;
+  }
+
+  /** The sealed segments that the heads file should take in now; none when they are too few to be worth it. */
+  #headsDue(): Segment[] {
+    if (this.#unindexed !== null) return [];
+    const due: Segment[] = [];
+    let events = 0;
+    for (let i = this.#heads?.end ?? 0; i < this.segments.length; i++) {
+      const segment = this.segments[i]!;
+      if (!segment.sealed || segment.identity === null) break;
+      events += segment.index.events;
+      due.push(segment);
+    }
+    if (events * HEADS_STREAMS_AN_EVENT < (this.#heads?.streams ?? 0)) return [];
+    return due.slice(0, HEADS_SEGMENTS_MAX);
+  }
+
+  *#writeHeads(segments: Segment[]): Sliced {
+    const added = segments.map(({ number, index }) => ({ number, lastEvents: () => index.lastEvents() }));
+    const end = segments.at(-1)!.identity!;
+    const before = this.#heads;
+    const writing = writeHeadsFile(this.#indexContext, this.#headsPath, end, before, added);
+    try {
+      for (let step = writing.next(); !this.#closed; step = writing.next()) {
+        if (!step.done) {
+          yield step.value;
+          continue;
+        }
+        this.#heads = step.value;
+        before?.close();
+        // Until then a power cut may bring back the one before, which is as true and covers less.
+        yield this.#context.disk.syncFolder(bucketFolder(this.#context.dir, this.number));
+        return;
+      }
+    } finally {
+      writing.return(undefined as never); // Nothing to do for one that came to its end.
+    }
+  }
+
+  #dropHeads({ file, offset, reason }: IndexDamaged): void {
+    if (this.#heads === null) return;
+    this.#context.log("warn", "The file of heads is damaged: it is made again from the indexes", {
+      file,
+      offset,
+      reason,
+    });
+    this.#heads.close();
+    this.#heads = null;
+  }
+
   // ---- Opening ---------------------------------------------------------------------------------------------------
 
   get #indexContext() {
-    const { pool, cache, environment } = this.#context;
-    return { pool, cache, environment };
+    const { pool, cache, filters, environment } = this.#context;
+    return { pool, cache, filters, environment };
   }
 
   /** A segment of which nothing is indexed yet. */
@@ -461,6 +553,24 @@ export class Bucket {
       end = this.#openRolled(number, end, recovered);
     }
     this.#openActive(last, end, recovered);
+  }
+
+  /** The heads file, if it is there and tells of this log. The next is made beside the writers. */
+  #openHeads(): void {
+    const context = this.#indexContext;
+    const path = this.#headsPath;
+    removeUnfinishedHeads(context, path);
+    if (!context.pool.disk.exists(path)) return;
+    try {
+      const heads = new HeadsFile(context, path);
+      heads.requireOf(this.segments[heads.end - 1]?.identity);
+      this.#heads = heads;
+    } catch (error) {
+      if (!(error instanceof IndexDamaged)) throw error;
+      const { file, offset, reason } = error;
+      this.#context.log("warn", "The file of heads is not believed: it is made again", { file, offset, reason });
+      context.pool.forget(path);
+    }
   }
 
   /** A segment that is not the last: its index files tell, if they are there and true. */
@@ -492,7 +602,16 @@ export class Bucket {
         lost: false,
       };
     }
-    const { damage, ...end } = this.#indexFrames(segment, startOf(header), fileBytes);
+    // It was rolled and not sealed yet when the process ended: what its pieces know need not be read.
+    const start = mustRead ? startOf(header) : this.#loadPieces(segment, header, fileBytes);
+    let read = this.#indexFrames(segment, start, fileBytes);
+    if (read.damage !== null && start.logIndex > header.firstLogIndex) {
+      // Only the frames say what is damaged.
+      segment.index.close();
+      segment.index = SegmentIndex.open(this.#indexContext, folderOf(path));
+      read = this.#indexFrames(segment, startOf(header), fileBytes);
+    }
+    const { damage, ...end } = read;
     if (damage !== null) this.noteDamage(damage, number);
     else segment.identity = identityOf(this.number, segment.firstLogIndex, end);
     return { ...end, segment: number + 1, offset: SEGMENT_HEADER_BYTES };
@@ -532,7 +651,7 @@ export class Bucket {
 
   /** The segment at the end of the log: its pieces tell, and the frames after them are read. */
   #openActive(number: number, before: LogEnd, recovered: RecoveredBucket): void {
-    const { disk, pool } = this.#context;
+    const { pool } = this.#context;
     const { end } = recovered;
     const segment = this.#addSegment(number, before.logIndex);
     const { path } = segment;
@@ -543,24 +662,7 @@ export class Bucket {
       if (fileBytes < end.offset) {
         throw new Damaged(path, fileBytes, `the file ends here: acknowledged frames reach to ${end.offset}`);
       }
-      let start = startOf(header);
-      if (!recovered.suspect) {
-        const { index, covered } = SegmentIndex.loadPieces(this.#indexContext, folderOf(path), this.number, number);
-        if (covered !== null && covered.firstLogIndex === header.firstLogIndex && covered.endOffset <= end.offset) {
-          segment.index = index;
-          start = {
-            segment: number,
-            offset: covered.endOffset,
-            logIndex: covered.endLogIndex,
-            chain: new Chain(covered.chainLow, covered.chainHigh),
-            lost: false,
-          };
-        } else {
-          index.close();
-          // They may know frames that were never acknowledged and cut: the log must not grow past them unnoticed.
-          SegmentIndex.removeLeftovers(disk, folderOf(path));
-        }
-      }
+      const start = recovered.suspect ? startOf(header) : this.#loadPieces(segment, header, end.offset);
       const { damage, offset, logIndex, chain } = this.#indexFrames(segment, start, end.offset);
       if (damage !== null) throw damage;
       if (logIndex !== end.logIndex || !chain.equals(end.chain)) {
@@ -570,6 +672,27 @@ export class Bucket {
       if (!(error instanceof Damaged)) throw error;
       this.noteDamage(error, number);
     }
+  }
+
+  /** Takes the pieces that an earlier process wrote of a segment, up to `end`. Returns from where its frames are to be read. */
+  #loadPieces(segment: Segment, header: SegmentHeader, end: number): LogEnd {
+    const folder = folderOf(segment.path);
+    const { number } = segment;
+    const { index, covered } = SegmentIndex.loadPieces(this.#indexContext, folder, this.number, number);
+    if (covered !== null && covered.firstLogIndex === header.firstLogIndex && covered.endOffset <= end) {
+      segment.index = index;
+      return {
+        segment: number,
+        offset: covered.endOffset,
+        logIndex: covered.endLogIndex,
+        chain: new Chain(covered.chainLow, covered.chainHigh),
+        lost: false,
+      };
+    }
+    index.close();
+    // They may know frames that were never acknowledged and cut: the log must not grow past them unnoticed.
+    SegmentIndex.removeLeftovers(this.#context.disk, folder);
+    return startOf(header);
   }
 
   /** Reads the frames of a segment from `from` to `end` into its index. Stops at damage, and tells. */
@@ -623,6 +746,19 @@ export function moveTo(
     if (bytesStandAt(frame.bytes, frame.streamIdAt, stream.streamIdBytes)) return true;
   }
   return false;
+}
+
+/** The head of a stream whose last event is in a frame; null if the frame has none of it. */
+function lastOf(frame: Frame, stream: Pick<StreamIdentity, "streamIdBytes" | "partitionKey">): Head | null {
+  if (!equalBytes(frame.partitionKeyBytes(), stream.partitionKey)) return null;
+  let head: Head | null = null;
+  while (frame.next()) {
+    const { streamIdAt, streamIdEnd } = frame;
+    if (streamIdEnd - streamIdAt !== stream.streamIdBytes.length) continue;
+    if (!bytesStandAt(frame.bytes, streamIdAt, stream.streamIdBytes)) continue;
+    head = { version: frame.version, sequence: frame.sequence };
+  }
+  return head;
 }
 
 /** Where the frames of a segment begin. */

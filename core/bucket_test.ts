@@ -1,6 +1,17 @@
 /** A bucket with damage: what it tells, and what it does not make of it. */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers";
+import { Chance } from "./chance.ts";
+import { checkFolder } from "./check.ts";
 import { type Database, type DatabaseOptions, openDatabase } from "./database.ts";
+import { identify } from "./event.ts";
+import { BlockCache } from "./index/block_cache.ts";
+import { HeadsFile, writeHeadsFile } from "./index/heads_file.ts";
+import { RUN_EVENTS_MAX } from "./index/segment_index.ts";
+import { runSliced } from "./index/sliced.ts";
+import { FilePool } from "./log/file_pool.ts";
+import { SEGMENT_HEADER_BYTES } from "./log/format.ts";
 import { MemoryDisk } from "./log/memory_disk.ts";
 import { SeededEnvironment } from "./seeded_environment.ts";
 import { read } from "./store_suite.ts";
@@ -186,4 +197,160 @@ Deno.test("bucket: a read that a close overtakes is refused, and never told that
     assert.equal(copy.effects, effects, "a closed store writes nothing");
     assert.deepEqual(environment.fatalReasons, []);
   }
+});
+
+// Heads of sealed segments.
+
+const HEADS_PATH = `${DIR}/buckets/00000/heads.hidx`;
+/** No head is remembered: each is looked up. */
+const NO_MEMORY = { headBytes: 0 };
+
+/** A closed folder of more than fifty segments: streams that are busy, that rest, and that have a page of events. */
+async function ofManySegments(disk = new MemoryDisk(), events = 5000) {
+  const store = await open(disk, NO_MEMORY);
+  const versions = new Map<string, number>();
+  const chance = new Chance(events);
+  for (let i = 0; i < events; i++) {
+    const streamId = i < 200 ? `resting-${i % 20}` : chance.oneIn(10) ? `late-${chance.below(300)}` : "busy";
+    await store.append({ events: [{ streamId, name: "E", payload: "x".repeat(40) }] });
+    versions.set(streamId, (versions.get(streamId) ?? -1) + 1);
+  }
+  const { segments } = store.status();
+  assert.ok(segments > 51, `${segments} segments`);
+  while (!disk.exists(HEADS_PATH)) await nextTurn(); // It is made beside the writers.
+  await store.close();
+  return { disk, versions };
+}
+
+const nextTurn = () => new Promise<void>((resolve) => void setImmediate(resolve));
+
+async function holdHeads(disk: MemoryDisk, versions: ReadonlyMap<string, number>): Promise<void> {
+  const store = await open(disk, NO_MEMORY);
+  for (const [streamId, version] of versions) {
+    assert.equal(await store.streamVersion(streamId), version, streamId);
+    const limit = streamId === "busy" ? 700 : 10;
+    const back = await read(store.readStream(streamId, { direction: "backward", limit }));
+    const count = Math.min(limit, version + 1);
+    assert.deepEqual(
+      back.map((event) => event.version),
+      Array.from({ length: count }, (_, i) => version - i),
+      streamId,
+    );
+    assert.ok(back.every((event) => event.streamId === streamId));
+  }
+  for (let i = 0; i < 100; i++) assert.equal(await store.streamVersion(`new-${i}`), null);
+  await store.append({ events: [{ streamId: "resting-3", name: "E", expectedVersion: versions.get("resting-3")! }] });
+  await store.append({ events: [{ streamId: "none", name: "E", expectedVersion: "empty" }] });
+  await store.close();
+}
+
+Deno.test("bucket: over fifty segments every stream has its head, with the heads file, without it, and with an older one", async () => {
+  const { disk, versions } = await ofManySegments();
+  const older = disk.contentOf(HEADS_PATH);
+  const without = disk.clone();
+  without.remove(HEADS_PATH);
+  await holdHeads(disk.clone(), versions);
+  await holdHeads(without, versions);
+
+  const store = await open(disk, NO_MEMORY);
+  for (let i = 0; i < 1000; i++) {
+    const streamId = `late-${i}`;
+    await store.append({ events: [{ streamId, name: "E", payload: "x".repeat(40) }] });
+    versions.set(streamId, (versions.get(streamId) ?? -1) + 1);
+  }
+  await store.close();
+  const file = disk.open(HEADS_PATH, "create");
+  file.write(older, 0);
+  file.close();
+  await holdHeads(disk, versions);
+});
+
+Deno.test("bucket: a heads file of another log is not believed, though nothing in it is damaged", async () => {
+  const { disk, versions } = await ofManySegments();
+  const { disk: other } = await ofManySegments(new MemoryDisk(), 5100);
+  const file = disk.open(HEADS_PATH, "create");
+  file.write(other.contentOf(HEADS_PATH), 0);
+  file.close();
+  await holdHeads(disk, versions);
+});
+
+Deno.test("bucket: a damaged heads file costs nobody anything, and is made again", async () => {
+  const { disk, versions } = await ofManySegments();
+  damageBlocks(disk, HEADS_PATH);
+  const store = await open(disk, NO_MEMORY);
+  const damaged = disk.contentOf(HEADS_PATH);
+  for (const [streamId, version] of versions) assert.equal(await store.streamVersion(streamId), version, streamId);
+  while (Buffer.compare(disk.contentOf(HEADS_PATH), damaged) === 0) await nextTurn();
+  for (const [streamId, version] of versions) assert.equal(await store.streamVersion(streamId), version, streamId);
+  await store.close();
+  assert.deepEqual((await checkFolder({ dir: DIR, disk })).problems, []);
+});
+
+Deno.test("bucket: where the heads file names another stream's frame, the segments are asked", async () => {
+  const { disk, versions } = await ofManySegments();
+  const context = { pool: new FilePool(disk), cache: new BlockCache(1 << 20), environment: new SeededEnvironment(1) };
+  const { identity, end } = new HeadsFile(context, HEADS_PATH);
+  // As if all streams had the hash of the one that begins the newest segment.
+  const hashes = [...versions.keys()].map((name) => new DataView(identify(name, null).streamKey.slice().buffer));
+  hashes.sort((one, other) => Number(one.getBigUint64(0) - other.getBigUint64(0)));
+  let at = -1;
+  const lastEvents = () => ({
+    ...{ a: 0, b: 0, c: 0, offset: SEGMENT_HEADER_BYTES },
+    next() {
+      if (++at === hashes.length) return false;
+      this.a = hashes[at]!.getUint32(0);
+      this.b = hashes[at]!.getUint32(4);
+      return true;
+    },
+  });
+  await runSliced(
+    writeHeadsFile(context, HEADS_PATH, identity, null, [{ number: end - 1, lastEvents }]),
+    context.environment,
+  );
+  const [problem] = (await checkFolder({ dir: DIR, disk })).problems;
+  assert.equal(problem?.file, HEADS_PATH);
+  await holdHeads(disk, versions);
+});
+
+Deno.test("check names every flipped byte of the heads file, and nothing in one that is sound", async () => {
+  const { disk } = await ofManySegments();
+  assert.deepEqual((await checkFolder({ dir: DIR, disk })).problems, []);
+  const size = disk.contentOf(HEADS_PATH).length;
+  for (const at of [20, 4000, 4100, size - 5000, size - 1]) {
+    disk.flip(HEADS_PATH, at, 1);
+    const problems = (await checkFolder({ dir: DIR, disk })).problems;
+    assert.deepEqual(problems.map(({ file }) => file), [HEADS_PATH], `the flip at ${at}`);
+    disk.flip(HEADS_PATH, at, 1);
+  }
+});
+
+Deno.test("bucket: of a segment that was rolled and not sealed a start reads what its pieces do not know", async () => {
+  const disk = new MemoryDisk();
+  const sizes = { segmentBytes: 8_000_000, journalBytes: 1024 * 1024 };
+  let store = await open(disk, sizes);
+  const payload = "x".repeat(8);
+  const append = () => {
+    const events = Array.from({ length: 1000 }, (_, i) => ({ streamId: `s${i % 7}`, name: "E", payload }));
+    return store.append({ partitionKey: "550e8400-e29b-41d4-a716-446655440000", events });
+  };
+  while (store.status().events <= RUN_EVENTS_MAX) await append();
+  while (!disk.exists(`${segmentFolder(0)}/piece-000.eidx`)) await nextTurn();
+  let { events } = await append();
+  while (store.status().segments < 2) ({ events } = await append());
+  const killed = disk.clone();
+  assert.ok(!killed.exists(`${segmentFolder(0)}/index.eidx`)); // It takes some turns to be sealed.
+  await store.close();
+
+  let readBytes = 0;
+  killed.hooks = { read: (path, _, length) => void (readBytes += path === dataOf(0) ? length : 0) };
+  store = await open(killed, sizes);
+  assert.ok(readBytes < 0.6 * killed.contentOf(dataOf(0)).length, `${readBytes} bytes were read`);
+  for (const { streamId, version } of events.slice(-7)) {
+    const partitionKey = "550e8400-e29b-41d4-a716-446655440000";
+    assert.equal(await store.streamVersion(streamId, { partitionKey }), version);
+    const back = await read(store.readStream(streamId, { partitionKey, direction: "backward", limit: 1000 }));
+    assert.deepEqual(back.map((event) => event.version), Array.from({ length: 1000 }, (_, i) => version - i));
+  }
+  await store.close();
+  assert.deepEqual((await checkFolder({ dir: DIR, disk: killed })).problems, []);
 });

@@ -1,6 +1,7 @@
 /**
  * Whether a data folder is what was written: every frame, the chain that ties them, every version and sequence, and
- * every index file, byte for byte against one made anew. Nothing in the folder is touched.
+ * every index file, those of segments and that of heads, byte for byte against one made anew. Nothing in the folder is
+ * touched.
  *
  * It goes on behind damage, as far as what stands there can be proved (proved_log.ts): so it also says what is missing,
  * which entries of a bucket's log, which sequences of a partition, which versions of a stream.
@@ -14,11 +15,18 @@ import { systemEnvironment } from "./environment.ts";
 import { Damaged } from "./errors.ts";
 import { type FolderReading, openReading, segmentSizes } from "./folder_reading.ts";
 import { BlockCache } from "./index/block_cache.ts";
-import { runSliced, SegmentIndex } from "./index/segment_index.ts";
+import { HEADS_NAME, HeadsFile, writeHeadsFile } from "./index/heads_file.ts";
+import {
+  type IndexContext,
+  IndexDamaged,
+  runSliced,
+  type SegmentIdentity,
+  SegmentIndex,
+} from "./index/segment_index.ts";
 import { type Disk, systemDisk } from "./log/disk.ts";
 import { FilePool } from "./log/file_pool.ts";
 import type { Frame } from "./log/format.ts";
-import { segmentFolder, segmentPath } from "./log/layout.ts";
+import { bucketFolder, segmentFolder, segmentPath } from "./log/layout.ts";
 import type { OverlayDisk } from "./log/overlay_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
 import { ProvedLog } from "./proved_log.ts";
@@ -97,6 +105,9 @@ class BucketCheck {
   readonly #pool: FilePool;
   readonly #cache = new BlockCache(CACHE_BYTES);
   readonly #succession = new Succession();
+  /** The heads file that is there, until it is compared or cannot be; and the one that is made beside it, segment by segment. */
+  #heads: HeadsFile | null = null;
+  #madeHeads: HeadsFile | null = null;
 
   constructor(
     readonly below: Disk,
@@ -116,10 +127,16 @@ class BucketCheck {
       ...{ pool: this.#pool, cache: this.#cache, environment: this.#environment, dir, bucket },
       ...{ partitionCount, bucketCount, end, open: damage !== null },
     });
+    this.#openHeads();
     for (let number = 0; number <= log.lastSegment; number++) {
       await this.#segment(log, number);
       this.#pool.forget(segmentPath(dir, bucket, number));
     }
+    if (this.#heads !== null) {
+      const reason = `it is of ${this.#heads.end} whole segments: the log has ${log.lastSegment}`;
+      this.#problem({ file: this.#headsPath, offset: 0, reason });
+    }
+    this.#letGoOfHeads();
     for (const [partition, promised] of log.promised) {
       const next = this.#succession.nextSequence(partition);
       if (promised <= next) continue;
@@ -178,8 +195,12 @@ class BucketCheck {
     }
     if (this.disk.exists(path)) this.progress(log.position.offset - told);
     if (isWhole && firstLogIndex !== null && number < log.lastSegment) {
-      await runSliced(index.seal(identityOf(this.bucket, firstLogIndex, log.position)), this.#environment);
+      const identity = identityOf(this.bucket, firstLogIndex, log.position);
+      await runSliced(index.seal(identity), this.#environment);
       this.#compareIndexes(segmentFolder(this.dir, this.bucket, number), rebuilt);
+      await this.#addToHeads(index, identity);
+    } else if (number < log.lastSegment) {
+      this.#letGoOfHeads(); // What it should say cannot be known.
     }
     index.close();
     this.disk.remove(rebuilt);
@@ -220,17 +241,59 @@ class BucketCheck {
     if (missing.length > 0) this.report.notes.push(`${folder}: ${missing.join(", ")} missing, the next start makes it`);
     for (const name of INDEX_NAMES) {
       if (missing.includes(name)) continue;
-      const path = `${folder}/${name}`;
-      const had = readAll(this.below, path);
-      const expected = readAll(this.disk, `${rebuilt}/${name}`);
-      const at = firstDifference(had, expected);
-      if (at === null) continue;
-      this.report.problems.push({
-        file: path,
-        offset: at,
-        reason: "the index differs from one made anew: delete it, and the next start makes it again",
-      });
+      this.#compare(`${folder}/${name}`, `${rebuilt}/${name}`);
     }
+  }
+
+  #compare(file: string, made: string): void {
+    const at = firstDifference(readAll(this.below, file), readAll(this.disk, made));
+    if (at === null) return;
+    const reason = "the index differs from one made anew: delete it, and the next start makes it again";
+    this.#problem({ file, offset: at, reason });
+  }
+
+  // The heads file.
+
+  get #headsPath(): string {
+    return `${bucketFolder(this.dir, this.bucket)}/${HEADS_NAME}`;
+  }
+
+  get #indexContext(): IndexContext {
+    return { pool: this.#pool, cache: this.#cache, environment: this.#environment };
+  }
+
+  /** That there is none is nothing to be told: it is made beside the writers, in its time. */
+  #openHeads(): void {
+    if (!this.below.exists(this.#headsPath)) return;
+    try {
+      this.#heads = new HeadsFile(this.#indexContext, this.#headsPath);
+    } catch (error) {
+      if (!(error instanceof IndexDamaged)) throw error;
+      this.#problem(error);
+    }
+  }
+
+  /** Takes the next segment into the file that is made beside it; with the last that it covers they are compared. */
+  async #addToHeads(index: SegmentIndex, identity: SegmentIdentity): Promise<void> {
+    if (this.#heads === null) return;
+    const path = `${this.#headsPath}-check`;
+    const { segment: number } = identity;
+    const added = [{ number, lastEvents: () => index.lastEvents() }];
+    const before = this.#madeHeads;
+    const writing = writeHeadsFile(this.#indexContext, path, identity, before, added);
+    this.#madeHeads = await runSliced(writing, this.#environment);
+    before?.close();
+    if (number < this.#heads.end - 1) return;
+    this.#compare(this.#headsPath, path);
+    this.#letGoOfHeads();
+  }
+
+  #letGoOfHeads(): void {
+    this.#heads?.close();
+    this.#heads = null;
+    this.#madeHeads?.close();
+    this.#madeHeads = null;
+    this.disk.remove(`${this.#headsPath}-check`);
   }
 }
 

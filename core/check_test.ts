@@ -149,3 +149,16 @@ Deno.test("openDatabase() that fails leaves the folder to the next one: closed, 
   assert.equal(again.status().events, 900);
   await again.close();
 });
+
+Deno.test("openDatabase() says what each part of a store may hold in memory", async () => {
+  const disk = new MemoryDisk();
+  const sizes = { cacheBytes: 1000, headBytes: 2000, filterBytes: 3000, tailBytes: 4000 };
+  const store = await openDatabase({ dir: DIR, disk, environment: new SeededEnvironment(1), ...SIZES, ...sizes });
+  const bounds = Object.fromEntries(store.bounds.map(({ of, bytes }) => [of, bytes]));
+  assert.equal(bounds["blocks of index files"], 1000);
+  assert.equal(bounds["heads of streams"], 2000);
+  assert.equal(bounds["filters"], 3000);
+  assert.equal(bounds["newest events"], 4000);
+  assert.equal(bounds["indexes of open segments"], SIZES.bucketCount * 48 * 1024 * 1024);
+  await store.close();
+});

@@ -6,8 +6,8 @@
  *
  * @module
  */
-import { AppendQueue } from "./append_queue.ts";
-import { Bucket } from "./bucket.ts";
+import { AppendQueue, BATCH_BYTES_MAX } from "./append_queue.ts";
+import { Bucket, OPEN_INDEX_BYTES } from "./bucket.ts";
 import { DiskRoom } from "./disk_room.ts";
 import { type Environment, type Log, systemEnvironment, withEnding } from "./environment.ts";
 import {
@@ -29,6 +29,7 @@ import {
   type Transaction,
 } from "./event.ts";
 import { BlockCache } from "./index/block_cache.ts";
+import { FilterMemory } from "./index/filter_memory.ts";
 import { BLOCK_BYTES } from "./index/index_file.ts";
 import { syncDirt } from "./log/bucket_log.ts";
 import { type Disk, systemDisk } from "./log/disk.ts";
@@ -72,6 +73,10 @@ export interface DatabaseOptions {
   cacheBytes?: number | undefined;
   /** Bound of the cache of the newest events, which live subscribers share; 16 MiB when left out. */
   tailBytes?: number | undefined;
+  /** Bound of the cache of streams' heads, 24 bytes each, 96 MiB when left out. */
+  headBytes?: number | undefined;
+  /** Bound of the filters kept in memory, 12 bits a stream and 10 an event whose id is chance; 64 MiB when left out. */
+  filterBytes?: number | undefined;
   /**
    * Bytes of the disk that appends may not touch, so that index files always find room; 0 for none. Left out: 64 MiB,
    * or a quarter of a segment if that is less. It takes the permission to ask how full the disk is (`statfs`).
@@ -80,6 +85,12 @@ export interface DatabaseOptions {
   disk?: Disk;
   environment?: Environment;
   log?: Log;
+}
+
+/** What a part of the store holds in memory at most. */
+export interface Bound {
+  of: string;
+  bytes: number;
 }
 
 /** Why the process is to end, once the engine has asked for it, and what is to be done then. */
@@ -94,6 +105,8 @@ const SEGMENT_BYTES = 256 * 1024 * 1024;
 const JOURNAL_BYTES = 64 * 1024 * 1024;
 const CACHE_BYTES = 64 * 1024 * 1024;
 const TAIL_BYTES = 16 * 1024 * 1024;
+const HEAD_BYTES = 96 * 1024 * 1024;
+const FILTER_BYTES = 64 * 1024 * 1024;
 /** The index files of a segment are rarely larger than a quarter of it. */
 const RESERVE_BYTES_MAX = 64 * 1024 * 1024;
 const PARTITION_COUNT_MAX = 65_535;
@@ -124,6 +137,8 @@ export class Database implements EventStore {
   readonly #journal: Journal;
   readonly #room: DiskRoom;
   readonly #queue: AppendQueue;
+  /** What the store holds in memory at most, part by part, whatever is stored. */
+  readonly bounds: readonly Bound[];
   readonly #subscriptions = new Set<DatabaseSubscription>();
   #closing: Promise<void> | null = null;
   readonly #ending: Ending;
@@ -139,7 +154,9 @@ export class Database implements EventStore {
     journal: Journal;
     room: DiskRoom;
     ending: Ending;
+    bounds: Bound[];
   }) {
+    this.bounds = parts.bounds;
     this.partitionCount = parts.meta.partitionCount;
     this.bucketCount = parts.meta.bucketCount;
     this.segmentBytes = parts.meta.segmentBytes;
@@ -181,7 +198,19 @@ export class Database implements EventStore {
       const recovered = await recover(disk, dir, salt);
       if (recovered.redoneBytes > 0) log("info", "The journal was redone", { bytes: recovered.redoneBytes });
       const tailBytes = (options.tailBytes ?? TAIL_BYTES) / meta.bucketCount;
-      const context = { disk, dir, environment, log, pool, cache, tailBytes, segmentBytes: meta.segmentBytes };
+      const heads = options.headBytes ?? HEAD_BYTES;
+      const headBytes = heads / meta.bucketCount;
+      const filters = new FilterMemory(options.filterBytes ?? FILTER_BYTES);
+      const bounds = [
+        { of: "blocks of index files", bytes: cache.maxBytes },
+        { of: "filters", bytes: filters.maxBytes },
+        { of: "heads of streams", bytes: heads },
+        { of: "newest events", bytes: options.tailBytes ?? TAIL_BYTES },
+        { of: "indexes of open segments", bytes: meta.bucketCount * OPEN_INDEX_BYTES },
+        { of: "batch of appends", bytes: BATCH_BYTES_MAX },
+      ];
+      const { segmentBytes } = meta;
+      const context = { disk, dir, environment, log, pool, cache, filters, tailBytes, headBytes, segmentBytes };
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
       }
@@ -206,6 +235,7 @@ export class Database implements EventStore {
         journal,
         room,
         ending,
+        bounds,
       });
     } catch (error) {
       // Their maintenance goes on in the folder: not after the lock is given back. This error is the one to tell.
@@ -235,8 +265,9 @@ export class Database implements EventStore {
     this.#requireOpen();
     const stream = this.#identify(streamId, options);
     const range = rangeOf(options);
-    const bucket = this.#bucketOf(this.#partitionOf(stream.partitionKey));
-    return new Scan(() => this.#whileOpen(scanStream(bucket, this.#pool, stream, range)));
+    const partition = this.#partitionOf(stream.partitionKey);
+    const bucket = this.#bucketOf(partition);
+    return new Scan(() => this.#whileOpen(scanStream(bucket, this.#pool, partition, stream, range)));
   }
 
   readPartition(partition: number, options: ReadOptions = {}): Scan {

@@ -139,7 +139,7 @@ test("every index file comes back when it is lost", async () => {
   await life.open();
   await life.tell(12);
   await life.close();
-  const indexes = life.disk.files("/data").filter((path) => /\.(eidx|pidx|sidx)$/.test(path));
+  const indexes = life.disk.files("/data").filter((path) => /\.(eidx|pidx|sidx|hidx)$/.test(path));
   assert.ok(indexes.length >= 6, `only ${indexes.length} index files`);
   await life.open();
   for (const lost of indexes) await life.loseIndexes((path) => path === lost);

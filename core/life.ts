@@ -15,7 +15,7 @@ import { SeededEnvironment } from "./seeded_environment.ts";
 import { type Outcome, outcomesOf, Story, unlessGone } from "./story.ts";
 
 const DIR = "/data";
-const INDEX_FILE = /\.(eidx|pidx|sidx)$/;
+const INDEX_FILE = /\.(eidx|pidx|sidx|hidx)$/;
 /** The files of a sealed segment. What is indexed of an open one depends on when that was written. */
 const SEALED_INDEX_FILE = /\/(index\.eidx|partition\.pidx|stream\.sidx)$/;
 

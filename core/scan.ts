@@ -19,6 +19,8 @@ import { formatUuid } from "./uuid.ts";
 
 export const PAGE_EVENTS_MAX = 256;
 export const PAGE_BYTES_MAX = 256 * 1024;
+/** From segment to segment, for one page: each takes two reads, which may have to wait for the disk. */
+const HOPS_MAX = 16;
 /** So many events are not worth reading a stretch. */
 export const FEW = 8;
 
@@ -36,6 +38,7 @@ export interface Range {
 export async function* scanStream(
   bucket: Bucket,
   pool: FilePool,
+  partition: number,
   stream: StreamIdentity,
   range: Range,
 ): AsyncGenerator<EventRecord[]> {
@@ -44,6 +47,7 @@ export async function* scanStream(
   // Events of one stream lie far apart as a rule: reading much around each is waste.
   const reader = new FrameReader(pool, LOOKUP_BYTES);
   const at: StreamPlace = { segment: null };
+  if (range.backward && range.end > head.version) at.before = { partition, sequence: head.sequence };
   const next = (from: number, end: number, wanted: number) =>
     streamPage(bucket, reader, stream, at, { from, end, backward: range.backward, limit: wanted });
   yield* pages(
@@ -58,6 +62,8 @@ export async function* scanStream(
 /** Where a reader of a stream has got to: in which segment the next version lies, or after it in its direction. */
 export interface StreamPlace {
   segment: number | null;
+  /** Reading back: where in its partition the next event is, as the event after it says. Left out, or null: nobody has said. */
+  before?: { partition: number; sequence: number } | null;
 }
 
 /** The first events of a range of a stream, at most a page; none when they cannot be found. @throws {Damaged} | {IndexDamaged} */
@@ -66,35 +72,66 @@ export function streamPage(
   reader: FrameReader,
   stream: StreamIdentity,
   at: StreamPlace,
-  { from, end, backward, limit }: Range,
+  range: Range,
 ): EventRecord[] {
-  const found = backward
-    ? placesBackward(bucket, stream, from, end, limit, at.segment)
-    : placesForward(bucket, stream, from, end, limit, at.segment);
-  if (found === null) return [];
-  at.segment = found.segment.number;
-  const page: EventRecord[] = [];
-  const { segment, places } = found;
-  let bytes = 0;
-  for (let first = 0, last; first < places.length && bytes < PAGE_BYTES_MAX; first = last) {
+  const page = { events: [] as EventRecord[], bytes: 0 };
+  const place = { ...at }; // Should it fail, the reader is where it was.
+  for (let hops = 0; hops < HOPS_MAX && page.bytes < PAGE_BYTES_MAX; hops++) {
+    const taken = page.events.length;
+    const rest = { ...range, limit: range.limit - taken };
+    if (range.backward) rest.end -= taken;
+    else rest.from += taken;
+    if (rest.limit === 0 || rest.from >= rest.end) break;
+    const found = range.backward
+      ? placesBefore(bucket, rest, place) ?? placesBackward(bucket, stream, rest, place.segment)
+      : placesForward(bucket, stream, rest, place.segment);
+    if (found === null) break;
+    takeEvents(bucket, reader, stream, place, rest, found, page);
+    if (page.events.length === taken) {
+      if (!found.hop) break;
+      Object.assign(place, { segment: null, before: null }); // It is not where it was said to be: it is looked for.
+    } else if (place.before == null) {
+      break; // What is not a hop away is the next page.
+    }
+  }
+  Object.assign(at, place);
+  return page.events;
+}
+
+/** Takes the events at places in a segment into a page, as many as it holds. */
+function takeEvents(
+  bucket: Bucket,
+  reader: FrameReader,
+  stream: StreamIdentity,
+  at: StreamPlace,
+  { from, end, backward }: Range,
+  { segment, places }: Found,
+  page: { events: EventRecord[]; bytes: number },
+): void {
+  at.segment = segment.number;
+  let next = backward ? end - 1 : from;
+  for (let first = 0, last; first < places.length && page.bytes < PAGE_BYTES_MAX; first = last) {
     const { offset } = places[first]!;
     for (last = first + 1; last < places.length && places[last]!.offset === offset; last++);
     const inFrame = places.slice(first, last);
-    const live = bucket.liveFrame(segment, offset);
+    // Whoever reads back does not follow, and goes where the frame says that the event before is.
+    const live = backward ? null : bucket.liveFrame(segment, offset);
     const events = live !== null
       ? liveEventsOfStream(live, stream)
       : eventsOfStream(bucket.frame(reader, segment, offset), stream, inFrame, backward);
     for (const { version } of inFrame) {
-      if (bytes >= PAGE_BYTES_MAX) break;
+      if (page.bytes >= PAGE_BYTES_MAX) break;
       // Of two candidates for one version the other is of a foreign stream with the same hash.
-      if (version !== (backward ? end - 1 - page.length : from + page.length)) continue;
+      if (version !== next) continue;
       const event = events.get(version);
       if (event === undefined) continue;
-      page.push(event.record);
-      bytes += event.bytes;
+      const { record, bytes, prev } = event;
+      page.events.push(record);
+      page.bytes += bytes;
+      next += backward ? -1 : 1;
+      if (backward) at.before = prev === 0 ? null : { partition: record.partition, sequence: record.sequence - prev };
     }
   }
-  return page;
 }
 
 /** Pages of a partition. Nothing beyond the head as it is when the scan begins. */
@@ -195,6 +232,8 @@ async function* pages(
 interface FoundEvent {
   record: EventRecord;
   bytes: number;
+  /** How many sequences before it the event before it of its stream is; 0 when it is not known, or there is none. */
+  prev: number;
 }
 
 /** The events of a frame with sequences from `low` to `high`, null if they are not all there. */
@@ -202,7 +241,7 @@ function eventsBetween(frame: Frame, low: number, high: number): FoundEvent[] | 
   const events: FoundEvent[] = [];
   while (frame.next()) {
     if (frame.sequence < low) continue;
-    events.push({ record: frame.record(), bytes: frame.eventBytes });
+    events.push({ record: frame.record(), bytes: frame.eventBytes, prev: frame.prev });
     if (frame.sequence === high) return events.length === high - low + 1 ? events : null;
   }
   return null;
@@ -218,8 +257,9 @@ function eventsOfStream(
   const events = new Map<number, FoundEvent>();
   // In the frame versions rise.
   for (const { version } of descending ? places.toReversed() : places) {
-    if (moveTo(frame, stream, version)) events.set(version, { record: frame.record(), bytes: frame.eventBytes });
-    else frame.rewind(); // It is of a foreign stream with the same hash: the cursor has passed ours.
+    if (moveTo(frame, stream, version)) {
+      events.set(version, { record: frame.record(), bytes: frame.eventBytes, prev: frame.prev });
+    } else frame.rewind(); // It is of a foreign stream with the same hash: the cursor has passed ours.
   }
   return events;
 }
@@ -228,7 +268,7 @@ function liveEventsBetween({ firstSequence, events, eventBytes }: CachedFrame, l
   const from = low - firstSequence;
   const end = high + 1 - firstSequence;
   if (from < 0 || end > events.length) return null;
-  return events.slice(from, end).map((record, i): FoundEvent => ({ record, bytes: eventBytes[from + i]! }));
+  return events.slice(from, end).map((record, i): FoundEvent => ({ record, bytes: eventBytes[from + i]!, prev: 0 }));
 }
 
 function liveEventsOfStream(frame: CachedFrame, { streamIdBytes, partitionKey }: StreamIdentity) {
@@ -237,7 +277,7 @@ function liveEventsOfStream(frame: CachedFrame, { streamIdBytes, partitionKey }:
   const found = new Map<number, FoundEvent>();
   frame.events.forEach((record, i) => {
     if (record.streamId !== streamId || record.partitionKey !== key) return;
-    found.set(record.version, { record, bytes: frame.eventBytes[i]! });
+    found.set(record.version, { record, bytes: frame.eventBytes[i]!, prev: 0 });
   });
   return found;
 }
@@ -255,31 +295,42 @@ function endOfRun(offsets: ArrayLike<number>, at: number): number {
 
 interface Found {
   segment: Segment;
+  /** Whether the reader was told of the place, and did not look for it. */
+  hop: boolean;
   places: { version: number; offset: number }[];
 }
 
 function placesBackward(
   bucket: Bucket,
   { streamKey }: StreamIdentity,
-  from: number,
-  end: number,
-  wanted: number,
+  { from, end, limit }: Range,
   at: number | null,
 ): Found | null {
   for (let i = at ?? bucket.segments.length - 1; i >= 0; i--) {
     const segment = bucket.segments[i]!;
-    const places = segment.index.streamPlaces(streamKey, from, end, wanted, "backward");
-    if (places.length > 0 && places[0]!.version === end - 1) return { segment, places };
+    const places = segment.index.streamPlaces(streamKey, from, end, limit, "backward");
+    if (places.length > 0 && places[0]!.version === end - 1) return { segment, places, hop: false };
   }
   return null;
+}
+
+/**
+ * As placesBackward, when the event after it has said where the newest of them is; null when it lies in the segment in
+ * which the reader is, or nobody has said. It is a hop to its own place only, by the partition's index, which is one
+ * block: a stream that comes from another segment has few events in each.
+ */
+function placesBefore(bucket: Bucket, { end }: Range, { segment: at, before }: StreamPlace): Found | null {
+  if (before == null) return null;
+  const segment = segmentOfSequence(bucket, before.partition, before.sequence);
+  if (segment === null || segment.number === at) return null;
+  const [offset] = segment.index.partitionOffsets(before.partition, before.sequence, before.sequence + 1);
+  return { segment, places: [{ version: end - 1, offset: offset! }], hop: true };
 }
 
 function placesForward(
   bucket: Bucket,
   { streamKey }: StreamIdentity,
-  from: number,
-  end: number,
-  wanted: number,
+  { from, end, limit }: Range,
   at: number | null,
 ): Found | null {
   let start = at;
@@ -292,8 +343,8 @@ function placesForward(
   }
   for (let i = start; i < bucket.segments.length; i++) {
     const segment = bucket.segments[i]!;
-    const places = segment.index.streamPlaces(streamKey, from, end, wanted, "forward");
-    if (places.length > 0 && places[0]!.version === from) return { segment, places };
+    const places = segment.index.streamPlaces(streamKey, from, end, limit, "forward");
+    if (places.length > 0 && places[0]!.version === from) return { segment, places, hop: false };
   }
   return null;
 }

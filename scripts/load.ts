@@ -38,6 +38,8 @@ const SETTINGS = {
   "resp.input_bytes_max": 256 * MIB,
   "resp.command_bytes_max": 64 * MIB,
   "cache.capacity_bytes": 64 * MIB,
+  "cache.heads_bytes": 96 * MIB,
+  "cache.filters_bytes": 64 * MIB,
   "bucket.count": 4,
 };
 const FLAGS = Object.entries(SETTINGS).map(([key, value]) => `--${key.replaceAll(/[._]/g, "-")}=${value}`);
@@ -92,7 +94,9 @@ function bound(
   const parts: [number, string][] = [
     [beforeBytes, "before it began, with the garbage of earlier checks"],
     [SETTINGS["cache.capacity_bytes"], "blocks of index files"],
-    [SETTINGS["bucket.count"] * 131_072 * 200, "heads and open indexes of 4 buckets"],
+    [SETTINGS["cache.heads_bytes"], "heads of streams"],
+    [SETTINGS["cache.filters_bytes"], "filters"],
+    [SETTINGS["bucket.count"] * 131_072 * 128, "open indexes of 4 buckets"],
     [2 * (8 * MIB + SETTINGS["resp.command_bytes_max"]), "a batch of appends and its frames"],
     [2 * 3 * 8 * MIB, "young generations of two threads"],
     ...held,

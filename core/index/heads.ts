@@ -1,9 +1,9 @@
 /**
  * The heads of streams: the version and the partition sequence of each stream's last event.
  *
- * Every append needs the head of its stream. Two tables stand before the index files: `pending` holds the heads that
- * the batch in progress has given out, which no reader may see, and `cache` the committed heads used lately. The cache
- * holds only what the index files hold, so a full one may simply be cleared.
+ * Every append needs the head of its stream. Two tables stand before the index files: `pending`, which is here, holds
+ * the heads that the batch in progress has given out, which no reader may see; head_cache.ts the committed heads used
+ * lately.
  *
  * A stream is known by 96 bits of its stream key.
  *
@@ -16,7 +16,7 @@ export interface Head {
 }
 
 /** Words of a slot: three of the key, version + 1 (0: the slot is empty), sequence in two. */
-const SLOT_WORDS = 6;
+export const SLOT_WORDS = 6;
 const SLOTS_MIN = 64;
 
 /** Heads by stream key: open addressing in one typed array, 24 bytes a slot. */
@@ -24,9 +24,6 @@ export class HeadTable {
   #slots = new Uint32Array(SLOTS_MIN * SLOT_WORDS);
   #mask = SLOTS_MIN - 1;
   #count = 0;
-
-  /** Holds at most `headsMax`; beyond it forgets all that it had. */
-  constructor(readonly headsMax = Infinity) {}
 
   get size(): number {
     return this.#count;
@@ -44,7 +41,6 @@ export class HeadTable {
   }
 
   set(key: Uint8Array, version: number, sequence: number): void {
-    if (this.#count >= this.headsMax) this.clear();
     if (2 * this.#count > this.#mask) this.#grow();
     const at = this.#find(word0(key), word1(key), word2(key));
     const slots = this.#slots;
@@ -61,7 +57,7 @@ export class HeadTable {
 
   clear(): void {
     if (this.#count === 0) return;
-    if (this.#slots.length > 64 * SLOTS_MIN * SLOT_WORDS && this.headsMax === Infinity) {
+    if (this.#slots.length > 64 * SLOTS_MIN * SLOT_WORDS) {
       this.#slots = new Uint32Array(SLOTS_MIN * SLOT_WORDS);
       this.#mask = SLOTS_MIN - 1;
     } else {
@@ -93,12 +89,12 @@ export class HeadTable {
 }
 
 // Bytes 6 to 9 of a stream key, a version 5 UUID, hold its version and variant, and the bits that chose its bucket.
-function word0(key: Uint8Array): number {
+export function word0(key: Uint8Array): number {
   return (key[0]! | key[1]! << 8 | key[2]! << 16 | key[3]! << 24) >>> 0;
 }
-function word1(key: Uint8Array): number {
+export function word1(key: Uint8Array): number {
   return (key[4]! | key[5]! << 8 | key[14]! << 16 | key[15]! << 24) >>> 0;
 }
-function word2(key: Uint8Array): number {
+export function word2(key: Uint8Array): number {
   return (key[11]! | key[12]! << 8 | key[13]! << 16 | key[10]! << 24) >>> 0;
 }

@@ -1,5 +1,5 @@
 /**
- * The bytes of an index file, of its three kinds: event (.eidx), stream (.sidx), partition (.pidx).
+ * The bytes of an index file, of its four kinds: event (.eidx), stream (.sidx), partition (.pidx), heads (.hidx).
  *
  *     header | section | section | …                       all in blocks of 4096 bytes
  *
@@ -15,6 +15,7 @@
  *     leaves   an entry after the other, sorted by key, then offset; every block full but the last
  *              event   key 10 (first 6 bytes of the event id: its milliseconds; last 4: chance) | offset 4
  *              stream  key 12 (first 8 bytes of the stream key: its hash; version 4)            | offset 4
+ *              heads   key 12 (the stream's hash; number of a segment 4)                        | offset 4
  *     level    the first key of each block of the section before it; the last level is one block. None over one leaf
  *     filter   blocked Bloom filter over the distinct event keys, or stream hashes: lines of 64 bytes, 63 a block
  *     table    partition files: partition 4 | first sequence 8 | count 4 | where its offsets begin 4, by partition
@@ -23,8 +24,9 @@
  * Numbers are little-endian but for keys, which are big-endian: their bytes compare as they do. An offset is where
  * in the segment the event's frame begins. `entries` counts events, `keys` what the filter holds, or partitions.
  *
- * The identity (bucket to chain) ties a file to the bytes of its segment up to `end offset`. It is also the salt of
- * every block's checksum: a block of another file, of another place, or of an older try is as bad as a torn one.
+ * The identity (bucket to chain) ties a file to the bytes of its segment up to `end offset`; a heads file, which is of a
+ * whole bucket, to its log from the first entry to the end of `segment`. It is also the salt of every block's checksum:
+ * a block of another file, of another place, or of an older try is as bad as a torn one.
  * The sections are a pure function of kind, entries and keys, so the header's table is only believed if it is that.
  *
  * Nothing here knows what a frame is, and no entry is the truth: a key only proposes, the frame decides.
@@ -36,6 +38,7 @@ import type { Environment } from "../environment.ts";
 import type { Disk, DiskFile } from "../log/disk.ts";
 import type { FilePool } from "../log/file_pool.ts";
 import { type BlockCache, CachedFile } from "./block_cache.ts";
+import type { FilterMemory } from "./filter_memory.ts";
 
 export const BLOCK_BYTES = 4096;
 const FORMAT_VERSION = 1;
@@ -80,6 +83,8 @@ export const IDENTITY_FIELDS = [
 export interface IndexContext {
   pool: FilePool;
   cache: BlockCache;
+  /** Left out: filters are read through the cache. */
+  filters?: FilterMemory;
   environment: Environment;
   /** How many events a run in memory gathers before it is due as a piece; `RUN_EVENTS_MAX` when left out. For tests. */
   runEventsMax?: number;
@@ -121,8 +126,10 @@ export const PARTITION_ENTRY_BYTES = 20;
 export const PARTITIONS_PER_BLOCK = Math.floor(PAYLOAD_BYTES / PARTITION_ENTRY_BYTES);
 export const OFFSETS_PER_BLOCK = PAYLOAD_BYTES / 4;
 
-export type Kind = "event" | "stream" | "partition";
-const KIND_CODES: Record<Kind, number> = { event: 1, stream: 2, partition: 3 };
+/** The kinds that a segment has. */
+export type SegmentKind = "event" | "stream" | "partition";
+export type Kind = SegmentKind | "heads";
+const KIND_CODES: Record<Kind, number> = { event: 1, stream: 2, partition: 3, heads: 4 };
 
 type SectionKind = "leaves" | "level" | "filter" | "table" | "offsets";
 const SECTION_CODES: Record<SectionKind, number> = { leaves: 1, level: 2, filter: 3, table: 4, offsets: 5 };
@@ -133,7 +140,7 @@ export interface Section {
   blocks: number;
 }
 
-/** A sort key of either sorted kind as three numbers: the event key's 4, 2 and 4 bytes, or half a hash, the other, version. */
+/** A sort key as three numbers: the event key's 4, 2 and 4 bytes; or half a hash, the other half, version or segment. */
 export type Key = readonly [a: number, b: number, c: number];
 export const NO_KEY: Key = [0, 0, 0];
 
@@ -233,7 +240,7 @@ export function putPartitionRow(view: DataView, at: number, row: PartitionRow): 
 
 // The filter: a key sets, and asks for, 6 bits of one line of 512.
 
-const LINE_WORDS = 16;
+export const LINE_WORDS = 16;
 const LINE_BYTES = LINE_WORDS * 4;
 export const LINES_PER_BLOCK = Math.floor(PAYLOAD_BYTES / LINE_BYTES);
 const BITS_PER_KEY = 6;
@@ -264,6 +271,17 @@ export function isInLine(view: DataView, at: number, a: number, b: number, c: nu
   for (let i = 0; i < BITS_PER_KEY; i++) {
     bits = Math.imul(bits, 0x9e3779b1);
     if ((view.getUint32(at + (bits >>> 28) * 4, true) & 1 << (bits >>> 23)) === 0) return false;
+    bits = bits ^ bits >>> 16;
+  }
+  return true;
+}
+
+/** As isInLine, of a line whose words begin at `words[at]`. */
+export function isInWords(words: Uint32Array, at: number, a: number, b: number, c: number): boolean {
+  let bits = mix(a, b, c, 0x7feb352d);
+  for (let i = 0; i < BITS_PER_KEY; i++) {
+    bits = Math.imul(bits, 0x9e3779b1);
+    if ((words[at + (bits >>> 28)]! & 1 << (bits >>> 23)) === 0) return false;
     bits = bits ^ bits >>> 16;
   }
   return true;
@@ -405,12 +423,17 @@ export class IndexFile {
     const { cache } = this.#context;
     let view = cache.get(this.#cached, number);
     if (view === null) {
-      const bytes = new Uint8Array(BLOCK_BYTES);
-      this.readBlocks(number, bytes);
-      view = new DataView(bytes.buffer);
+      view = this.blockPastCache(number);
       cache.put(this.#cached, number, view);
     }
     return view;
+  }
+
+  /** A block that its reader keeps in another form. @throws {IndexDamaged} */
+  blockPastCache(number: number): DataView {
+    const bytes = new Uint8Array(BLOCK_BYTES);
+    this.readBlocks(number, bytes);
+    return new DataView(bytes.buffer);
   }
 
   /** Reads whole blocks from `first` on into all of `into`, past the cache. @throws {IndexDamaged} */

@@ -21,8 +21,8 @@ import {
   type IndexContext,
   IndexDamaged,
   IndexFile,
-  type Kind,
   type SegmentIdentity,
+  type SegmentKind,
 } from "./index_file.ts";
 import { firstVersions, inOrder, MemoryRun } from "./memory_run.ts";
 import { PartitionFile, type PartitionRange, type PartitionSource, writePartitionFile } from "./partition_file.ts";
@@ -43,7 +43,7 @@ const PIECE_NAME = /^piece-(\d{3,})\.(eidx|sidx|pidx)$/;
 const TEMPORARY = ".tmp";
 const TEMPORARY_NAME = /\.[esp]idx\.tmp$/;
 
-type FileNames = Record<Kind, string>;
+type FileNames = Record<SegmentKind, string>;
 
 function pieceNames(number: number): FileNames {
   const name = `piece-${String(number).padStart(3, "0")}`;
@@ -255,6 +255,12 @@ export class SegmentIndex {
     return places;
   }
 
+  /** Of a sealed segment: the last event of each stream, read past the cache. @throws {IndexDamaged} also as it goes on */
+  lastEvents(): Cursor {
+    if (!this.#sealed) throw new Error(`The index of ${this.#folder} is not sealed`);
+    return this.#files[0]!.lastEvents();
+  }
+
   /** False: the segment has no event of the stream. @throws {IndexDamaged} */
   mayHoldStream(streamKey: Uint8Array): boolean {
     const high = bigEndian32(streamKey, 0);
@@ -394,7 +400,7 @@ export class SegmentIndex {
 
   *#writeTemporary(names: FileNames, identity: SegmentIdentity, parts: Part[]): Sliced {
     const { disk } = this.#context.pool;
-    const path = (kind: Kind) => `${this.#folder}/${names[kind]}${TEMPORARY}`;
+    const path = (kind: SegmentKind) => `${this.#folder}/${names[kind]}${TEMPORARY}`;
     const eventCursors: Cursor[] = [];
     for (const part of parts) eventCursors.push(yield* part.eventCursor());
     yield* writeSortedFile(disk, path("event"), "event", identity, eventCursors);
@@ -438,7 +444,7 @@ class FilePart implements Part {
   constructor(context: IndexContext, folder: string, names: FileNames, identity: Partial<SegmentIdentity>) {
     this.#files = [];
     try {
-      const open = (kind: Kind) => {
+      const open = (kind: SegmentKind) => {
         const file = new IndexFile(context, `${folder}/${names[kind]}`, kind);
         this.#files.push(file);
         return file;
@@ -449,7 +455,7 @@ class FilePart implements Part {
       this.identity = event.header.identity;
       this.events = event.header.entries;
       this.#requireIdentity(identity);
-      this.#event = new SortedFile(event);
+      this.#event = new SortedFile(event, context.filters ?? null);
       this.#stream = new SortedFile(stream);
       this.#partition = new PartitionFile(partition);
     } catch (error) {
@@ -503,6 +509,10 @@ class FilePart implements Part {
     this.#partition.copyOffsets(partition, from, end, into, at);
   }
 
+  lastEvents(): Cursor {
+    return this.#stream.lastOfEach();
+  }
+
   // deno-lint-ignore require-yield
   *eventCursor(): Sliced<Cursor> {
     return this.#event.cursor();
@@ -514,6 +524,7 @@ class FilePart implements Part {
   }
 
   close(): void {
+    this.#event?.close(); // None yet when the constructor fails.
     for (const file of this.#files) file.close();
   }
 }

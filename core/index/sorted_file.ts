@@ -1,5 +1,6 @@
 /**
- * A sorted, checksummed lookup file with its filter: event keys, or streams and versions, to offsets.
+ * A sorted, checksummed lookup file with its filter: event keys, streams and versions, or streams and segments, to
+ * offsets.
  *
  * A lookup is one block for the filter and one for each level of keys (three for a million entries), through the
  * cache; the whole file is never read but to merge it. The file is a pure function of its sorted entries and its
@@ -21,6 +22,7 @@ import {
   isInLine,
   type Key,
   keyAt,
+  type Kind,
   LINES_PER_BLOCK,
   NO_KEY,
   offsetAt,
@@ -31,7 +33,10 @@ import {
   type SortedForm,
   STREAM_FORM,
 } from "./index_file.ts";
+import { type FilterMemory, KeptFilter } from "./filter_memory.ts";
 import type { Sliced } from "./sliced.ts";
+
+export type SortedKind = Exclude<Kind, "partition">;
 
 /** Offset of the frame in which a version of a stream may be. */
 export interface Place {
@@ -58,8 +63,13 @@ export class SortedFile {
   readonly #levels: { firstBlock: number; blocks: number }[];
   readonly #filterBlock: number;
   readonly #filterLines: number;
+  /** Where its filter may be kept. Null: nowhere, or not any more. */
+  #filters: FilterMemory | null;
+  #filter: KeptFilter | null = null;
 
-  constructor(file: IndexFile) {
+  /** `filters`: when its filter is asked so often that it should be kept. It is to be closed then. */
+  constructor(file: IndexFile, filters: FilterMemory | null = null) {
+    this.#filters = filters;
     this.#file = file;
     this.#form = file.header.kind === "event" ? EVENT_FORM : STREAM_FORM;
     this.entries = file.header.entries;
@@ -74,9 +84,20 @@ export class SortedFile {
   mayHold(a: number, b: number, c: number): boolean {
     if (this.#filterLines === 0) return false;
     const line = filterLine(a, b, c, this.#filterLines);
+    if (this.#filter === null && this.#filters !== null) {
+      this.#filter = KeptFilter.open(this.#filters, this.#file, this.#filterBlock, this.#filterLines);
+    }
+    if (this.#filter !== null) return this.#filter.mayHold(line, a, b, c);
     const inBlock = line % LINES_PER_BLOCK;
     const view = this.#file.block(this.#filterBlock + (line - inBlock) / LINES_PER_BLOCK);
     return isInLine(view, PAYLOAD_AT + inBlock * 64, a, b, c);
+  }
+
+  /** Gives back the room of its filter. */
+  close(): void {
+    if (this.#filters !== null) this.#filter?.close(this.#filters);
+    this.#filters = null;
+    this.#filter = null;
   }
 
   /** Adds the offsets of all entries of a key to `into`. */
@@ -110,6 +131,11 @@ export class SortedFile {
   /** All entries in order, read in large pieces past the cache. */
   cursor(): Cursor {
     return new FileCursor(this.#file, this.#form);
+  }
+
+  /** The last entry of each stream: of equal (a, b) that with the highest c. */
+  lastOfEach(): Cursor {
+    return new LastOfEach(new FileCursor(this.#file, this.#form), (a, b) => this.#lowerBound(a, b, C_END) - 1);
   }
 
   /** How many entries have a smaller key, which is the place of the first that has not. */
@@ -153,6 +179,43 @@ export class SortedFile {
   }
 }
 
+/** Above every version. */
+const C_END = 0xffff_ffff;
+/** Entries of one stream that are walked over. Of more the last is looked up: a step must not take long. */
+const WALKED_ENTRIES_MAX = 64;
+
+class LastOfEach implements Cursor {
+  a = 0;
+  b = 0;
+  c = 0;
+  offset = 0;
+  /** On the first entry of the next stream, unless there is none. */
+  readonly #entries: FileCursor;
+  readonly #lastOf: (a: number, b: number) => number;
+  #more: boolean;
+
+  constructor(entries: FileCursor, lastOf: (a: number, b: number) => number) {
+    this.#entries = entries;
+    this.#lastOf = lastOf;
+    this.#more = entries.next();
+  }
+
+  next(): boolean {
+    if (!this.#more) return false;
+    const entries = this.#entries;
+    const { a, b } = entries;
+    for (let walked = 1; this.#more && entries.a === a && entries.b === b; walked++) {
+      this.c = entries.c;
+      this.offset = entries.offset;
+      if (walked === WALKED_ENTRIES_MAX) entries.goTo(this.#lastOf(a, b));
+      this.#more = entries.next();
+    }
+    this.a = a;
+    this.b = b;
+    return true;
+  }
+}
+
 class FileCursor implements Cursor {
   a = 0;
   b = 0;
@@ -164,6 +227,7 @@ class FileCursor implements Cursor {
   readonly #blocks: number;
   readonly #bytes = new Uint8Array(BLOCKS_PER_WRITE * BLOCK_BYTES);
   readonly #view = new DataView(this.#bytes.buffer);
+  readonly #entries: number;
   /** Entries left in all, in the block at hand, blocks left in the buffer, blocks read. */
   #left: number;
   #leftInBlock = 0;
@@ -178,7 +242,19 @@ class FileCursor implements Cursor {
     const leaves = file.section("leaves");
     this.#firstBlock = leaves.firstBlock;
     this.#blocks = leaves.blocks;
-    this.#left = file.header.entries;
+    this.#entries = file.header.entries;
+    this.#left = this.#entries;
+  }
+
+  /** The next entry will be this one, which lies ahead or is the present one. */
+  goTo(entry: number): void {
+    const inLeaf = entry % this.#form.entriesPerLeaf;
+    this.#read = (entry - inLeaf) / this.#form.entriesPerLeaf;
+    this.#bufferEnd = 0;
+    this.#nextBlock();
+    this.#left = this.#entries - entry;
+    this.#leftInBlock -= inLeaf;
+    this.#at += inLeaf * this.#form.entryBytes;
   }
 
   next(): boolean {
@@ -226,7 +302,7 @@ const LEAVES_A_STEP = 8;
 export function* writeSortedFile(
   disk: Disk,
   path: string,
-  kind: "event" | "stream",
+  kind: SortedKind,
   identity: SegmentIdentity,
   cursors: Cursor[],
 ): Sliced {

@@ -1,7 +1,8 @@
 /**
  * Where things are in a data folder.
  *
- *     DIR/meta.json   lock   journal/{a,b}   buckets/00000/segments/0000000000/{data.evts, index files}
+ *     DIR/meta.json   lock   journal/{a,b}   buckets/00000/{heads.hidx, segments}
+ *     segments/0000000000/{data.evts, index files}
  *
  * @module
  */

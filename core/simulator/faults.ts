@@ -25,6 +25,7 @@ export const FILES: Record<FileClass, RegExp> = {
   "event index": /\.eidx$/,
   "stream index": /\.sidx$/,
   "partition index": /\.pidx$/,
+  heads: /\.hidx$/,
 };
 
 /** What the system says when a disk does not do what it was asked to do. */

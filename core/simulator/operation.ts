@@ -26,7 +26,7 @@ export interface Death {
 }
 
 /** Which files a fault at rest hits. */
-export type FileClass = "segment" | "journal" | "meta" | "event index" | "stream index" | "partition index";
+export type FileClass = "segment" | "journal" | "meta" | "event index" | "stream index" | "partition index" | "heads";
 
 /** One append of an append operation: the `index`-th thing that `seed` makes up. */
 export interface Invention {
@@ -74,6 +74,7 @@ export interface Sizes {
   journalBytes: number;
   cacheBytes: number;
   tailBytes: number | undefined;
+  headBytes: number | undefined;
   reserveBytes: number;
 }
 
@@ -86,7 +87,7 @@ export interface Story {
 }
 
 const PARTITION_COUNT = 8;
-const INDEX_CLASSES = ["event index", "stream index", "partition index"] as const;
+const INDEX_CLASSES = ["event index", "stream index", "partition index", "heads"] as const;
 
 /** Fault kinds that one story has or has not: with all of them in each, none would ever be met in peace. */
 const FAULTS = [
@@ -116,6 +117,7 @@ export function storyOf(seed: number): Story {
     journalBytes: chance.pick([16 * 1024, 32 * 1024, 128 * 1024]),
     cacheBytes: chance.pick([1, 16_384, 1024 * 1024]),
     tailBytes: chance.pick([0, 2000, 6000, undefined]),
+    headBytes: chance.pick([0, 4096, undefined]),
     reserveBytes: chance.pick([0, 6000, segmentBytes / 4]),
   };
   const lookMs = chance.pick([0.1, 0.1, 1]);

@@ -1,0 +1,118 @@
+/**
+ * The committed heads used lately, in bounded memory: what is found here takes no look at a file.
+ *
+ *     table (of 64)    set | set | set | …        a head has one table and one set in it, by its key
+ *     set              8 slots of 24 bytes        as in heads.ts: three words of key, version + 1, sequence in two
+ *
+ * A table of open addressing must stay half empty, and one that is full is emptied at a stroke, so that all are looked
+ * up again at once. Sets can be full: a new head takes the place of another in its set, in turn. Each table doubles by
+ * itself, when a set has no room, until it has its share: a large one would keep the thread for 0.1 s.
+ *
+ * It holds only what the index files hold, so anything may be forgotten at any time.
+ *
+ * @module
+ */
+import { type Head, SLOT_WORDS, word0, word1, word2 } from "./heads.ts";
+
+const TABLES = 64;
+const SLOTS = 8;
+const SET_WORDS = SLOTS * SLOT_WORDS;
+const SET_BYTES = 4 * SET_WORDS;
+
+export class HeadCache {
+  readonly #tables: Table[];
+
+  /** At least one set a table, however small `maxBytes` is. */
+  constructor(readonly maxBytes: number) {
+    const sets = maxBytes / TABLES / SET_BYTES;
+    const setsMax = 2 ** Math.max(0, Math.floor(Math.log2(sets)));
+    this.#tables = Array.from({ length: TABLES }, () => new Table(setsMax));
+  }
+
+  get bytes(): number {
+    return this.#tables.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  get(key: Uint8Array): Head | null {
+    return this.#tables[key[0]! % TABLES]!.get(word0(key), word1(key), word2(key));
+  }
+
+  set(key: Uint8Array, version: number, sequence: number): void {
+    this.#tables[key[0]! % TABLES]!.set(word0(key), word1(key), word2(key), version, sequence);
+  }
+}
+
+class Table {
+  #words = new Uint32Array(SET_WORDS);
+  #sets = 1;
+  /** Which slot of a set gives way next. */
+  #turn = 0;
+
+  constructor(readonly setsMax: number) {}
+
+  get bytes(): number {
+    return this.#words.byteLength;
+  }
+
+  get(k0: number, k1: number, k2: number): Head | null {
+    const at = this.#find(k0, k1, k2);
+    const words = this.#words;
+    if (at < 0) return null;
+    return { version: words[at + 3]! - 1, sequence: words[at + 4]! + words[at + 5]! * 0x1_0000_0000 };
+  }
+
+  set(k0: number, k1: number, k2: number, version: number, sequence: number): void {
+    let at = this.#find(k0, k1, k2);
+    if (at < 0) {
+      at = this.#free(k2);
+      while (at < 0 && this.#sets < this.setsMax) {
+        this.#grow();
+        at = this.#free(k2);
+      }
+      if (at < 0) {
+        this.#turn = (this.#turn + 1) % SLOTS;
+        at = this.#setOf(k2) + this.#turn * SLOT_WORDS;
+      }
+    }
+    const words = this.#words;
+    words[at] = k0;
+    words[at + 1] = k1;
+    words[at + 2] = k2;
+    words[at + 3] = version + 1;
+    words[at + 4] = sequence % 0x1_0000_0000;
+    words[at + 5] = Math.floor(sequence / 0x1_0000_0000);
+  }
+
+  #setOf(k2: number): number {
+    return (k2 & this.#sets - 1) * SET_WORDS;
+  }
+
+  /** Where a key stands, -1 if nowhere. */
+  #find(k0: number, k1: number, k2: number): number {
+    const words = this.#words;
+    const first = this.#setOf(k2);
+    for (let at = first; at < first + SET_WORDS; at += SLOT_WORDS) {
+      if (words[at + 2] === k2 && words[at + 1] === k1 && words[at] === k0 && words[at + 3] !== 0) return at;
+    }
+    return -1;
+  }
+
+  /** An empty slot in the set of a key, -1 if there is none. */
+  #free(k2: number): number {
+    const words = this.#words;
+    const first = this.#setOf(k2);
+    for (let at = first; at < first + SET_WORDS; at += SLOT_WORDS) if (words[at + 3] === 0) return at;
+    return -1;
+  }
+
+  #grow(): void {
+    const old = this.#words;
+    this.#words = new Uint32Array(2 * old.length);
+    this.#sets *= 2;
+    for (let from = 0; from < old.length; from += SLOT_WORDS) {
+      if (old[from + 3] === 0) continue;
+      // A set is split in two, so there is room.
+      this.#words.set(old.subarray(from, from + SLOT_WORDS), this.#free(old[from + 2]!));
+    }
+  }
+}
