@@ -23,7 +23,7 @@ const EPOCH_MS = 1_767_225_600_000;
 const EVENTS_PER_MS = 50;
 
 const MIB = 1024 * 1024;
-/** The full store has some 170 segments of 64 MiB; a smaller one has as many smaller ones. */
+/** The full store has some 140 segments of 64 MiB; a smaller one has as many smaller ones. */
 const FULL_EVENTS = 50_000_000;
 const FULL_SEGMENT_BYTES = 64 * MIB;
 const SEGMENT_BYTES_MIN = 128 * 1024;

@@ -9,18 +9,20 @@
  *     starts        from the start of the process to its first PONG, and its memory, up to a million events
  *     big-reads     a store of --events events: reads, cold and warm, scans, starts, memory, bytes on disk
  *     big-appends   the same store: appends, beside an empty one; with ids and retries, beside those without
+ *     postgres-reads  PostgreSQL's reads of as many events
  *
  * What has a counterpart is paired: the two servers take turns, who begins changes, and the ratio is the median of the
  * ratios of the pairs. Both are up all the time, each with its default settings but what its line above the table says,
  * and their folders lie side by side. The client uses one core; on a machine with two, it and one server fill it.
  *
+ * Milliseconds run from the sending of a request, or of the first of those that are pipelined with it, to its answer.
  * Each turn is warmed up by one of a tenth of its length. After every load it is checked that as many events more are
  * stored as were acknowledged; a refusal that is not measured ends the run.
  *
  *     deno task bench [--server "COMMAND"] [--peer redis|postgres|sierradb|none] [--sierradb PATH] [--only PART,PART]
  *                     [--events N] [--store FOLDER] [--scale 0.001] [--rounds N] [--folder FOLDER]
  *                     [--json FILE] [--compare FILE]
- *     deno task bench --soak N [--svg FILE] [--folder FOLDER] [--json FILE]
+ *     deno task bench --soak N [--svg FILE] [--server "COMMAND"] [--folder FOLDER] [--json FILE]
  *
  * @module
  */
@@ -118,7 +120,7 @@ if (import.meta.main) {
       await soak({ command, folder, events: flags.soakEvents, svg: flags.svg, json: flags.json, machine });
     } else {
       const peer = await openPeer(flags.peer, { sierradb: flags.sierradb });
-      const about = typeof peer === "string" ? `nothing beside it: ${peer}` : peer.about;
+      const about = typeof peer === "string" ? `nobody beside it: ${peer}` : peer.about;
       console.log(about);
       console.log(`scale ${flags.scale}, ${flags.rounds} rounds, a large store of ${flags.events} events\n`);
       const report: Report = {
@@ -139,6 +141,7 @@ if (import.meta.main) {
           console.error(`skipped ${name}: ${why}`);
         },
       };
+      if (typeof peer === "string") bench.skip(`what is beside us by --peer ${flags.peer}`, peer);
       for (const part of flags.parts) await PARTS[part]!(bench);
       console.log(`\n${reportTable(report.rows)}`);
       for (const { name, why } of report.skipped) console.log(`skipped ${name}: ${why}`);

@@ -11,7 +11,7 @@
 export async function dropPages(folder: string): Promise<string | null> {
   const { code, stderr } = await shell(
     // What is not written yet is not dropped.
-    'sync -f "$1"; find "$1" -type f -exec sh -c \'for f; do dd if="$f" iflag=nocache count=0 status=none; done\' sh {} +',
+    'sync -f "$1"; find "$1" -type f -exec sh -c \'for f; do dd if="$f" iflag=nocache count=0 status=none || exit 1; done\' sh {} +',
     folder,
   );
   return code === 0 ? null : `pages cannot be dropped by dd iflag=nocache: ${stderr.trim()}`;

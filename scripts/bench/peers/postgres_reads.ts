@@ -1,5 +1,6 @@
 /**
- * Reads of PostgreSQL, for want of pairs: its table holds as many events as the large store, and its numbers stand
+ * Reads of PostgreSQL. They are not paired, since pgbench and our client cannot be compared to a tenth of a
+ * millisecond: its table holds as many events as the large store, and its numbers stand
  * beside those of big-reads.
  *
  * @module
@@ -12,7 +13,7 @@ const SECONDS = 5;
 
 export async function measurePostgresReads(bench: Bench): Promise<void> {
   const { peer } = bench;
-  if (peer?.kind !== "postgres") return;
+  if (peer?.kind !== "postgres") return bench.skip("PostgreSQL's reads", "they are measured with --peer postgres");
   await using server = await peer.start(`${bench.folder}/postgres-reads`);
   const { events, streams } = fillingOf(bench.events);
   await server.fill(events, streams, payloadOf(PAYLOAD_BYTES));
