@@ -41,7 +41,7 @@ export async function draw(title: string[], xTitle: string, charts: readonly Cha
           type: "quantitative",
           axis: { title: i === charts.length - 1 ? xTitle : null, format: "~s", grid: false },
         },
-        y: { field: "y", type: "quantitative", axis: { title: null, format: ",", tickCount: 5 } },
+        y: { field: "y", type: "quantitative", axis: { title: null, format: ",~f", tickCount: 5 } },
         color: {
           field: "line",
           type: "nominal",

@@ -43,6 +43,15 @@ export function short(value: number): string {
   return divided.toFixed(divided === 0 ? 0 : digits) + letter;
 }
 
+/** Milliseconds stay milliseconds, however many. */
+export function shortMs(ms: number): string {
+  return ms < 99.95 ? short(ms) : ms.toFixed(0);
+}
+
+function valueText({ unit }: Row, value: number): string {
+  return /^ms\b/.test(unit) ? shortMs(value) : short(value);
+}
+
 /** Columns of text: the first to the left, all others to the right, and none that is empty in every row. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
@@ -55,7 +64,7 @@ export function table(rows: readonly (readonly string[])[]): string {
 
 export function reportTable(rows: readonly Row[]): string {
   const ms = (one: Percentiles | undefined) =>
-    one === undefined ? ["", "", "", ""] : [one.msP50, one.msP95, one.msP99, one.msMax].map(short);
+    one === undefined ? ["", "", "", ""] : [one.msP50, one.msP95, one.msP99, one.msMax].map(shortMs);
   return table([
     [
       "",
@@ -74,24 +83,25 @@ export function reportTable(rows: readonly Row[]): string {
       "ratio",
       "of each",
     ],
-    ...rows.map(({ name, value, unit, ms: own, beside, ratio, ratios }) => [
-      name,
-      short(value),
-      unit,
-      ...ms(own),
-      beside?.name ?? "",
-      beside === undefined ? "" : short(beside.value),
-      ...ms(beside?.ms),
-      ratio?.toFixed(2) ?? "",
-      ratios?.map((one) => one.toFixed(2)).join(" ") ?? "",
+    ...rows.map((row) => [
+      row.name,
+      valueText(row, row.value),
+      row.unit,
+      ...ms(row.ms),
+      row.beside?.name ?? "",
+      row.beside === undefined ? "" : valueText(row, row.beside.value),
+      ...ms(row.beside?.ms),
+      row.ratio?.toFixed(2) ?? "",
+      row.ratios?.map((one) => one.toFixed(2)).join(" ") ?? "",
     ]),
   ]) + rows.filter((row) => row.note !== undefined).map(({ name, note }) => `\n${name}: ${note}`).join("");
 }
 
 /** One row as a line of its own, for who watches. */
-export function rowLine({ name, value, unit, ms, beside, ratio }: Row): string {
-  return `${name}: ${short(value)} ${unit}` +
-    (ms === undefined ? "" : `, ${short(ms.msP50)} ms 50 %, ${short(ms.msP99)} ms 99 %`) +
+export function rowLine(row: Row): string {
+  const { name, value, unit, ms, beside, ratio } = row;
+  return `${name}: ${valueText(row, value)} ${unit}` +
+    (ms === undefined ? "" : `, ${shortMs(ms.msP50)} ms 50 %, ${shortMs(ms.msP99)} ms 99 %`) +
     (beside === undefined ? "" : `; ${beside.name} ${short(beside.value)}, ratio ${ratio!.toFixed(2)}`);
 }
 
@@ -105,15 +115,15 @@ export function comparison(today: readonly Row[], earlier: readonly Row[]): stri
     before.delete(row.name);
     return [
       row.name,
-      short(row.value),
-      then === undefined ? "new" : short(then.value),
+      valueText(row, row.value),
+      then === undefined ? "new" : valueText(then, then.value),
       row.unit,
       ratio(row.value, then?.value),
-      row.ms === undefined ? "" : short(row.ms.msP99),
-      then?.ms === undefined ? "" : short(then.ms.msP99),
+      row.ms === undefined ? "" : shortMs(row.ms.msP99),
+      then?.ms === undefined ? "" : shortMs(then.ms.msP99),
       ratio(row.ms?.msP99, then?.ms?.msP99),
     ];
   });
-  const gone = [...before.keys()].map((name) => `\nnot measured today: ${name}`);
-  return table([["", "today", "earlier", "", "ratio", "ms 99 %", "earlier", "ratio"], ...rows]) + gone.join("");
+  const gone = before.size === 0 ? "" : `\nnot measured today: ${[...before.keys()].join("; ")}`;
+  return table([["", "today", "earlier", "", "ratio", "ms 99 %", "earlier", "ratio"], ...rows]) + gone;
 }

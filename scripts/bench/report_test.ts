@@ -1,5 +1,5 @@
-import { equal, match } from "node:assert/strict";
-import { comparison, reportTable, type Row, short, table } from "./report.ts";
+import { deepEqual, equal, match } from "node:assert/strict";
+import { comparison, reportTable, type Row, short, shortMs, table } from "./report.ts";
 
 const MS = { msP50: 1, msP95: 2, msP99: 4, msMax: 8 };
 
@@ -10,6 +10,10 @@ Deno.test("numbers are short: three digits that count", () => {
   equal(short(123_456), "123 k");
   equal(short(999_600), "1.00 M");
   equal(short(50_000_000), "50.0 M");
+});
+
+Deno.test("milliseconds stay milliseconds, however many", () => {
+  deepEqual([0.012, 1.5, 99.94, 1234.5].map(shortMs), ["0.01", "1.50", "99.9", "1235"]);
 });
 
 Deno.test("a table leaves out columns in which nothing stands", () => {

@@ -14,7 +14,7 @@ import { load } from "./loader.ts";
 import { type Machine, machineLines } from "./machine.ts";
 import { Latencies } from "./percentiles.ts";
 import { draw, type Point } from "./picture.ts";
-import { short, table } from "./report.ts";
+import { short, shortMs, table } from "./report.ts";
 
 const CLIENTS = 50;
 const PIPELINE = 16;
@@ -73,7 +73,7 @@ export async function soak({ command, folder, events, svg, json, machine }: Soak
   // Never so seldom that a short fill has no picture, never so often that looking is most of the work.
   const everyMs = Math.min(SAMPLE_MS_MAX, Math.max(SAMPLE_MS_MIN, 1000 * events / EXPECTED_PER_SECOND / SAMPLES));
   console.log(
-    `\n${CLIENTS} clients × ${PIPELINE}, events of ${filling.payloadBytes} bytes, a look every ${short(everyMs)} ms`,
+    `\n${CLIENTS} clients × ${PIPELINE}, events of ${filling.payloadBytes} bytes, a look every ${shortMs(everyMs)} ms`,
   );
   const requests = eventsFrom(filling, 0);
   requests.accepted = () => void accepted++;
@@ -117,13 +117,18 @@ const HEADER = ["s", "events", "events/s", "ms 50 %", "99 %", "resident MiB", "d
 function cellsOf({ seconds, events, perSecond, msP50, msP99, residentBytes, disk }: Sample): string[] {
   return [
     seconds.toFixed(1),
-    ...[events, perSecond, msP50, msP99, residentBytes / MIB, total(disk) / MIB].map(short),
+    ...[events, perSecond].map(short),
+    ...[msP50, msP99].map(shortMs),
+    ...[residentBytes / MIB, total(disk) / MIB].map(short),
     ((total(disk) - disk.journal) / events).toFixed(0),
   ];
 }
 
 function picture(machine: Machine, payloadBytes: number, samples: Sample[]): Promise<string> {
-  const line = (of: (sample: Sample) => number): Point[] => samples.map((one) => ({ x: one.events, y: of(one) }));
+  const line = (of: (sample: Sample) => number, from = 0): Point[] =>
+    samples.filter(({ events }) => events >= from).map((one) => ({ x: one.events, y: of(one) }));
+  // A file's first bytes, divided by a handful of events, would make all that follows flat.
+  const settled = 0.03 * samples.at(-1)!.events;
   const title = `${short(samples.at(-1)!.events)} appends of ${payloadBytes} bytes, ${CLIENTS} clients × ${PIPELINE}`;
   return draw([title, ...machineLines(machine)], "events stored", [
     { title: "appends a second", lines: { appends: line((one) => one.perSecond) } },
@@ -132,9 +137,9 @@ function picture(machine: Machine, payloadBytes: number, samples: Sample[]): Pro
     {
       title: "bytes on disk for each event, payload included, journal not",
       lines: Object.fromEntries([
-        ["all", line(({ disk, events }) => (total(disk) - disk.journal) / events)],
+        ["all", line(({ disk, events }) => (total(disk) - disk.journal) / events, settled)],
         ...KINDS.filter((kind) => kind !== "journal" && kind !== "other").map((kind) =>
-          [kind, line(({ disk, events }) => disk[kind] / events)] as const
+          [kind, line(({ disk, events }) => disk[kind] / events, settled)] as const
         ),
       ]),
     },
