@@ -106,10 +106,11 @@ export class ServerProcess implements AsyncDisposable {
     return this.#output;
   }
 
-  /** Memory of the process, in bytes, as the kernel counts it. */
-  residentBytes(): number {
-    const found = /^VmRSS:\s+(\d+) kB$/m.exec(readProc(`/proc/${this.pid}/status`));
-    if (found === null) throw new Error(`No VmRSS of process ${this.pid}`);
+  /** Memory of the process, in bytes, as the kernel counts it: now, or the most there ever was. */
+  residentBytes(when: "now" | "highest" = "now"): number {
+    const name = when === "now" ? "VmRSS" : "VmHWM";
+    const found = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(readProc(`/proc/${this.pid}/status`));
+    if (found === null) throw new Error(`No ${name} of process ${this.pid}`);
     return 1024 * Number(found[1]);
   }
 

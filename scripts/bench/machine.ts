@@ -16,7 +16,6 @@ export interface Machine {
   fdatasyncMsP50: number;
   fdatasyncMsP99: number;
   deno: string;
-  redis: string;
 }
 
 const SYNCS = 300;
@@ -33,7 +32,6 @@ export async function describeMachine(folder: string): Promise<Machine> {
     fdatasyncMsP50: syncs[Math.floor(SYNCS / 2)]!,
     fdatasyncMsP99: syncs[Math.floor(SYNCS * 0.99)]!,
     deno: Deno.version.deno,
-    redis: /v=(\S+)/.exec(await output("redis-server", ["--version"]))?.[1] ?? "unknown",
   };
 }
 
@@ -57,4 +55,12 @@ function measureSyncs(path: string): number[] {
 async function output(command: string, args: string[]): Promise<string> {
   const { stdout } = await new Deno.Command(command, { args, stdin: "null", stdout: "piped", stderr: "null" }).output();
   return new TextDecoder().decode(stdout);
+}
+
+export function machineLines(machine: Machine): string[] {
+  const { cpu, cores, memoryMib, kernel, fileSystem, fdatasyncMsP50, fdatasyncMsP99, deno } = machine;
+  return [
+    `${cpu}, ${cores} cores, ${memoryMib} MiB, ${kernel}, ${fileSystem}, Deno ${deno}`,
+    `write of 4 KiB and fdatasync: median ${fdatasyncMsP50.toFixed(2)} ms, 99 % ${fdatasyncMsP99.toFixed(2)} ms`,
+  ];
 }

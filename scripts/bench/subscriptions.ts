@@ -12,9 +12,12 @@
  */
 import { Buffer } from "node:buffer";
 import { type Address, Client, encodeCommand, pipelined } from "../resp_client.ts";
+import { respPeer } from "./appends.ts";
+import { type Bench, measure, scaled, startOurs, type Turn } from "./bench.ts";
+import { Latencies } from "./percentiles.ts";
+import { MARK, payloadOf } from "./requests.ts";
 
-const MARK = "@#!END";
-const PAYLOAD = "x".repeat(100 - MARK.length) + MARK;
+const PAYLOAD = payloadOf(100);
 const STREAMS = 10_000;
 /** All events lie in one partition, as in Redis all lie in one stream. */
 const KEY = "c0ffee00-0000-4000-8005-400000000000";
@@ -31,20 +34,6 @@ const SUBSCRIBED = />3\r\n\+subscribe\r\n\+(.{36})\r\n/;
 const WARM_UP = 5;
 
 export const SUBSCRIBERS = [1, 100, 1000];
-
-export interface CatchUp {
-  name: string;
-  eventsPerSecond: number;
-}
-
-export interface Latency {
-  name: string;
-  subscribers: number;
-  /** Over all subscribers and events, milliseconds from the answer of the append. */
-  msP50: number;
-  msP99: number;
-  msMax: number;
-}
 
 /** A socket that counts the events in what it reads. */
 class Reader implements Disposable {
@@ -107,47 +96,68 @@ class Reader implements Disposable {
   }
 }
 
+const CATCH_UP_EVENTS = 500_000;
+const LIVE_APPENDS = 1000;
+
+export async function measureReaders(bench: Bench): Promise<void> {
+  const peer = bench.peer?.name === "Redis" ? respPeer(bench) : undefined;
+  await using ours = await startOurs(bench, "readers-esker");
+  await Deno.mkdir(`${bench.folder}/readers-peer`);
+  await using theirs = await peer?.start(`${bench.folder}/readers-peer`);
+  await measureCatchUp(bench, ours.address, theirs?.address);
+  await measureLive(bench, ours.address, theirs?.address);
+}
+
 /** Fills both servers with the same events, and reads them all, in turns. */
-export async function measureCatchUp(
-  esker: Address,
-  redis: Address,
-  rounds: number,
-  events: number,
-): Promise<CatchUp[]> {
-  let first: number; // Other measurements may have left events in the partition.
+async function measureCatchUp(bench: Bench, esker: Address, redis: Address | undefined): Promise<void> {
+  const events = scaled(bench, CATCH_UP_EVENTS, 5000);
   {
     using client = await Client.connect(esker);
-    first = await nextSequence(client, KEY);
     await pipelined(Array(events).keys(), PIPELINED, async (i) => {
       await client.call("EAPPEND", `caught-${i % STREAMS}`, "Happened", "PAYLOAD", PAYLOAD, "PARTITION_KEY", KEY);
     });
+    const last = await client.call("EPSEQ", KEY);
+    if (last !== events - 1) throw new Error(`${events} events were acknowledged, the last sequence is ${last}`);
   }
-  {
+  if (redis !== undefined) {
     using client = await Client.connect(redis);
     await pipelined(Array(events).keys(), PIPELINED, async (i) => {
       await client.call("XADD", "caught", `1-${i + 1}`, "name", "Happened", "payload", PAYLOAD);
     });
   }
+  const pull = (address: Address, command: (from: number) => (string | number)[], page = COUNT) => () =>
+    byPull(address, events, command, page);
   const ways: [string, () => Promise<void>][] = [
-    ["EPSUB", () => bySubscription(esker, first, events)],
-    ["EREAD", () => byPull(esker, events, (from) => ["EREAD", "COUNT", COUNT, "PARTITIONS", KEY, first + from])],
-    ["XREAD", () => byPull(redis, events, (from) => ["XREAD", "COUNT", COUNT, "STREAMS", "caught", `1-${from}`])],
+    ["EPSUB", () => bySubscription(esker, events)],
+    ["EREAD", pull(esker, (from) => ["EREAD", "COUNT", COUNT, "PARTITIONS", KEY, from])],
+    [`EPSCAN, pages of ${COUNT}`, pull(esker, (from) => ["EPSCAN", KEY, from, "+", "COUNT", COUNT])],
+    ["EPSCAN, in one command", pull(esker, (from) => ["EPSCAN", KEY, from, "+", "COUNT", events], events)],
   ];
-  const rates = new Map<string, number[]>(ways.map(([name]) => [name, []]));
-  for (let round = 0; round < rounds; round++) {
-    for (const [name, read] of round % 2 === 0 ? ways : ways.toReversed()) {
-      const began = performance.now();
-      await read();
-      rates.get(name)!.push(events / (performance.now() - began) * 1000);
-    }
+  /** The whole of it is one turn. */
+  const turn = (read: () => Promise<void>): Turn => async () => {
+    const began = performance.now();
+    await read();
+    const ms = performance.now() - began;
+    return { perSecond: events / ms * 1000, msP50: ms, msP95: ms, msP99: ms, msMax: ms };
+  };
+  for (const [name, read] of ways) {
+    await measure(bench, {
+      name: `catch-up by ${name}, one client, 100 bytes`,
+      unit: "events/s",
+      latency: false,
+      ours: turn(read),
+      beside: redis && {
+        name: "Redis, XREAD",
+        turn: turn(pull(redis, (from) => ["XREAD", "COUNT", COUNT, "STREAMS", "caught", `1-${from}`])),
+      },
+    });
   }
-  return Array.from(rates, ([name, values]) => ({ name, eventsPerSecond: median(values) }));
 }
 
-async function bySubscription(address: Address, first: number, events: number): Promise<void> {
+async function bySubscription(address: Address, events: number): Promise<void> {
   using reader = await Reader.open(address);
   await reader.send("HELLO", 3);
-  await reader.send("EPSUB", KEY, "FROM", first, "WINDOW", WINDOW);
+  await reader.send("EPSUB", KEY, "FROM", 0, "WINDOW", WINDOW);
   const id = await reader.untilFirst(SUBSCRIBED);
   for (let acknowledged = 0; reader.events < events;) {
     await reader.read();
@@ -157,11 +167,17 @@ async function bySubscription(address: Address, first: number, events: number): 
   }
 }
 
-async function byPull(address: Address, events: number, command: (from: number) => (string | number)[]): Promise<void> {
+/** Asks for page after page, and counts events by their marks. */
+export async function byPull(
+  address: Address,
+  events: number,
+  command: (from: number) => (string | number)[],
+  page = COUNT,
+): Promise<void> {
   using reader = await Reader.open(address);
   while (reader.events < events) {
     await reader.send(...command(reader.events));
-    await reader.until(Math.min(events, reader.events + COUNT));
+    await reader.until(Math.min(events, reader.events + page));
   }
 }
 
@@ -178,12 +194,12 @@ interface Way {
   goOn(reader: Reader, event: number): Promise<unknown>;
 }
 
-function waysOfLive(esker: Address, redis: Address): Way[] {
+function waysOfLive(esker: Address, redis: Address | undefined): Way[] {
   const append = () => ["EAPPEND", "live", "Happened", "PAYLOAD", PAYLOAD, "PARTITION_KEY", LIVE_KEY];
   const eread = (reader: Reader, event: number) => reader.send("EREAD", "BLOCK", 0, "PARTITIONS", LIVE_KEY, event);
   const xread = (reader: Reader, event: number) => reader.send("XREAD", "BLOCK", 0, "STREAMS", "live", `1-${event}`);
   const ours = { address: esker, count: (client: Client) => nextSequence(client, LIVE_KEY), append };
-  return [
+  const ways: Way[] = [
     {
       ...ours,
       name: "EPSUB",
@@ -195,30 +211,32 @@ function waysOfLive(esker: Address, redis: Address): Way[] {
       goOn: () => Promise.resolve(),
     },
     { ...ours, name: "EREAD BLOCK", begin: eread, goOn: eread },
-    {
-      name: "XREAD BLOCK",
-      address: redis,
-      count: async (client) => await client.call("XLEN", "live") as number,
-      append: (event) => ["XADD", "live", `1-${event + 1}`, "name", "Happened", "payload", PAYLOAD],
-      begin: xread,
-      goOn: xread,
-    },
   ];
+  if (redis === undefined) return ways;
+  return [...ways, {
+    name: "Redis, XREAD BLOCK",
+    address: redis,
+    count: async (client) => await client.call("XLEN", "live") as number,
+    append: (event) => ["XADD", "live", `1-${event + 1}`, "name", "Happened", "payload", PAYLOAD],
+    begin: xread,
+    goOn: xread,
+  }];
 }
 
 /** Appends events one by one, each when all have heard of the one before, and tells how late they heard. */
-export async function measureLive(esker: Address, redis: Address, appends: number): Promise<Latency[]> {
-  const measured: Latency[] = [];
+async function measureLive(bench: Bench, esker: Address, redis: Address | undefined): Promise<void> {
+  const appends = scaled(bench, LIVE_APPENDS, 5);
   for (const subscribers of SUBSCRIBERS) {
     for (const way of waysOfLive(esker, redis)) {
       // Fewer events for many readers: what counts is how often one was heard.
       const late = await listen(way, subscribers, Math.max(5, Math.round(appends / Math.cbrt(subscribers))));
-      late.sort((a, b) => a - b);
-      const at = (part: number) => late[Math.min(late.length - 1, Math.floor(part * late.length))]!;
-      measured.push({ name: way.name, subscribers, msP50: at(0.5), msP99: at(0.99), msMax: late.at(-1)! });
+      const latencies = new Latencies();
+      for (const ms of late) latencies.add(ms);
+      const ms = latencies.percentiles();
+      const name = `live by ${way.name}, ${subscribers} subscribers`;
+      bench.add({ name, value: ms.msP50, unit: "ms, median", ms });
     }
   }
-  return measured;
 }
 
 /** By how many milliseconds each reader heard of each event after its append was answered; 0 if before. */
@@ -252,8 +270,4 @@ async function listen(way: Way, subscribers: number, appends: number): Promise<n
 async function nextSequence(client: Client, key: string): Promise<number> {
   const last = await client.call("EPSEQ", key) as number | null;
   return last === null ? 0 : last + 1;
-}
-
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
 }
