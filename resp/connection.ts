@@ -234,7 +234,8 @@ export class Connection implements Link, Holder {
         const bytes = reply.take();
         this.#sending = bytes.length;
         while (this.#sending > 0) {
-          const count = await this.#socket.write(bytes.subarray(bytes.length - this.#sending));
+          const sent = bytes.length - this.#sending;
+          const count = await this.#socket.write(sent === 0 ? bytes : bytes.subarray(sent));
           this.#sending -= count;
           this.#server.counters.bytesOut += count;
           this.wake();

@@ -28,12 +28,22 @@ import {
   type Value,
 } from "./value.ts";
 
+interface Size {
+  bytes: number;
+  spareMax: number;
+  spare: Uint8Array<ArrayBuffer>[];
+}
+
 /**
- * Buffers that are used again, over all links, and how many wait for it: one size for the replies of a usual flush, one
- * for a page of a scan. To make and zero them anew costs more than to fill them. A quiet link holds none.
+ * Buffers that are used again, over all links, and how many wait for it: one size for a reply or two, one for a flush of
+ * many, one for a page of a scan. To make and zero them anew costs more than to fill them. A quiet link holds none.
+ * The smallest are many, because the clients of a batch are all answered at once.
  */
-const SMALL = { bytes: 16 * 1024, spareMax: 64, spare: [] as Uint8Array<ArrayBuffer>[] };
-const LARGE = { bytes: 256 * 1024, spareMax: 16, spare: [] as Uint8Array<ArrayBuffer>[] };
+const SIZES: readonly Size[] = [
+  { bytes: 1024, spareMax: 1024, spare: [] },
+  { bytes: 16 * 1024, spareMax: 64, spare: [] },
+  { bytes: 256 * 1024, spareMax: 16, spare: [] },
+];
 /** Error texts are cut here: a client may repeat 64 MiB of its own. */
 const ERROR_CHARS_MAX = 1024;
 
@@ -259,8 +269,8 @@ export class Encoder {
   #reserve(count: number): void {
     const needed = this.#length + count;
     if (needed <= this.#bytes.length) return;
-    const size = needed <= SMALL.bytes ? SMALL : needed <= LARGE.bytes ? LARGE : null;
-    const larger = size === null
+    const size = SIZES.find(({ bytes }) => needed <= bytes);
+    const larger = size === undefined
       ? new Uint8Array(Math.max(needed, 2 * this.#bytes.length))
       : size.spare.pop() ?? new Uint8Array(size.bytes);
     larger.set(this.#bytes.subarray(0, this.#length));
@@ -272,8 +282,8 @@ export class Encoder {
 /** Gives back the memory of what `take` handed over. */
 export function reuse(bytes: Uint8Array<ArrayBuffer>): void {
   const { buffer } = bytes;
-  const size = buffer.byteLength === SMALL.bytes ? SMALL : buffer.byteLength === LARGE.bytes ? LARGE : null;
-  if (size !== null && size.spare.length < size.spareMax) size.spare.push(new Uint8Array(buffer));
+  const size = SIZES.find(({ bytes }) => buffer.byteLength === bytes);
+  if (size !== undefined && size.spare.length < size.spareMax) size.spare.push(new Uint8Array(buffer));
 }
 
 /** Without CR, LF and other control characters, which would end a line early or play with a terminal. */
