@@ -21,10 +21,13 @@ import {
 } from "./errors.ts";
 import {
   admit,
+  type AdmittedTransaction,
+  type AppendReceiver,
   type AppendResult,
   type EventRecord,
   identify,
   requireUuid,
+  resultOf,
   type StreamIdentity,
   type Transaction,
 } from "./event.ts";
@@ -217,11 +220,19 @@ export class Database implements EventStore {
   }
 
   append(transaction: Transaction): Promise<AppendResult> {
+    return new Promise((resolve, refused) => {
+      this.appendFor(transaction, { stored: (appended) => resolve(resultOf(appended)), refused });
+    });
+  }
+
+  appendFor(transaction: Transaction, receiver: AppendReceiver): void {
+    let admitted: AdmittedTransaction;
     try {
-      return this.#queue.append(admit(transaction, this.#environment));
+      admitted = admit(transaction, this.#environment);
     } catch (error) {
-      return Promise.reject(error);
+      return receiver.refused(error);
     }
+    this.#queue.append(admitted, receiver);
   }
 
   async event(eventId: string): Promise<EventRecord | null> {

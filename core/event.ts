@@ -68,6 +68,27 @@ export interface AppendResult {
   events: AppendedEvent[];
 }
 
+/**
+ * What became of an appended transaction as the engine has it, in bytes. To make text and objects of it for a listener
+ * that writes bytes again costs more than the rest of the answer: `resultOf` makes them for who wants them.
+ */
+export interface Appended {
+  readonly partitionKey: Uint8Array;
+  readonly partition: number;
+  readonly firstSequence: number;
+  /** Of each event. */
+  readonly versions: readonly number[];
+  /** In the order in which they were given. */
+  readonly events: readonly { readonly eventId: Uint8Array; readonly streamId: string; readonly timestamp: number }[];
+}
+
+/** Who is told what became of an append: once, perhaps within the call. Neither may throw. */
+export interface AppendReceiver {
+  /** The events are durable and readable. */
+  stored(appended: Appended): void;
+  refused(error: unknown): void;
+}
+
 /** A stored event. */
 export interface EventRecord {
   readonly eventId: string;
@@ -200,6 +221,38 @@ export function admit(transaction: Transaction, environment: Environment): Admit
     partitionKeyIsDefault: first.partitionKeyIsDefault,
     partitionHash: hash,
     events: admitted,
+  };
+}
+
+/** What a writer is told. */
+export function resultOf({ partitionKey, partition, firstSequence, versions, events }: Appended): AppendResult {
+  return {
+    partitionKey: formatUuid(partitionKey),
+    partition,
+    firstSequence,
+    lastSequence: firstSequence + events.length - 1,
+    events: events.map(({ eventId, streamId, timestamp }, i) => ({
+      eventId: formatUuid(eventId),
+      streamId,
+      version: versions[i]!,
+      sequence: firstSequence + i,
+      timestamp,
+    })),
+  };
+}
+
+/** The same in bytes: of a store that has only the result to give. */
+export function appendedOf({ partitionKey, partition, firstSequence, events }: AppendResult): Appended {
+  return {
+    partitionKey: requireUuid(partitionKey, "partition key"),
+    partition,
+    firstSequence,
+    versions: events.map(({ version }) => version),
+    events: events.map(({ eventId, streamId, timestamp }) => ({
+      eventId: requireUuid(eventId, "event id"),
+      streamId,
+      timestamp,
+    })),
   };
 }
 

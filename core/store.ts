@@ -8,7 +8,7 @@
  * @module
  */
 import { InvalidArgument } from "./errors.ts";
-import type { AppendResult, EventRecord, Transaction } from "./event.ts";
+import type { AppendReceiver, AppendResult, EventRecord, Transaction } from "./event.ts";
 
 export interface ReadOptions {
   /** First version or sequence, 0 when left out. */
@@ -161,6 +161,12 @@ export interface EventStore extends AsyncDisposable {
    * @throws {InvalidArgument} | {LimitExceeded} | {WrongExpectedVersion} | {DuplicateEventId} | {DiskFull} | {Damaged} | {StoreClosed}
    */
   append(transaction: Transaction): Promise<AppendResult>;
+
+  /**
+   * As `append`, for a listener: all that a batch decided is told in one step, without a promise and without text that
+   * would only be written out as bytes. A store may lack it.
+   */
+  appendFor?(transaction: Transaction, receiver: AppendReceiver): void;
 
   /** The event of this id, null if there is none. @throws {InvalidArgument} not a UUID */
   event(eventId: string): Promise<EventRecord | null>;

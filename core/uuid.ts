@@ -37,6 +37,16 @@ export function formatUuid(bytes: Uint8Array, at = 0): string {
   );
 }
 
+/** The same as `formatUuid`, as ASCII straight into `into`: where the text is only written out, it need not be made. */
+export function writeUuid(into: Uint8Array, at: number, bytes: Uint8Array, from = 0): void {
+  for (let i = 0; i < 16; i++) {
+    if (i === 4 || i === 6 || i === 8 || i === 10) into[at++] = HYPHEN;
+    const byte = bytes[from + i]!;
+    into[at++] = HIGH[byte]!;
+    into[at++] = LOW[byte]!;
+  }
+}
+
 function codeOfDigit(digit: number): number {
   return digit.toString(16).charCodeAt(0);
 }

@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { writeUuid } from "../core/uuid.ts";
 import {
   ARRAY,
   BOOLEAN,
@@ -165,6 +166,18 @@ export class Encoder {
     const bytes = this.#bytes;
     const at = this.#length - back;
     for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
+  }
+
+  /** A UUID over bytes that were just written, from `back` bytes before the end. */
+  uuidOver(back: number, uuid: Uint8Array): void {
+    writeUuid(this.#bytes, this.#length - back, uuid);
+  }
+
+  /** A UUID as it stands, inside something that was begun with `raw`. */
+  uuid(uuid: Uint8Array): void {
+    this.#reserve(36);
+    writeUuid(this.#bytes, this.#length, uuid);
+    this.#length += 36;
   }
 
   /** Digits as they stand, inside something that was begun with `raw`. */
