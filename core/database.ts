@@ -42,7 +42,7 @@ import { emptyLogEnd } from "./log/journal_format.ts";
 import { recover } from "./log/recovery.ts";
 import { hexOf, type Meta, metaPath, readMeta, saltOf, writeMeta } from "./meta.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
-import { type Range, scanPartition, scanStream } from "./scan.ts";
+import { type PageTaker, type Range, RecordPage, scanPartition, scanStream, SunkPage } from "./scan.ts";
 import { BucketSource, PartitionSource, type Source, StreamsSource } from "./source.ts";
 import {
   type EventStore,
@@ -247,7 +247,7 @@ export class Database implements EventStore {
     const stream = this.#identify(streamId, options);
     const range = rangeOf(options);
     const bucket = this.#bucketOf(this.#partitionOf(stream.partitionKey));
-    return new Scan(() => this.#whileOpen(scanStream(bucket, this.#pool, stream, range)));
+    return this.#scan((page) => scanStream(bucket, this.#pool, stream, range, page));
   }
 
   readPartition(partition: number, options: ReadOptions = {}): Scan {
@@ -255,7 +255,7 @@ export class Database implements EventStore {
     this.#requirePartition(partition);
     const range = rangeOf(options);
     const bucket = this.#bucketOf(partition);
-    return new Scan(() => this.#whileOpen(scanPartition(bucket, this.#pool, partition, range)));
+    return this.#scan((page) => scanPartition(bucket, this.#pool, partition, range, page));
   }
 
   async subscribe(selection: Selection): Promise<Subscription> {
@@ -393,7 +393,19 @@ export class Database implements EventStore {
     if (this.#closing !== null) throw new StoreClosed();
   }
 
-  async *#whileOpen(pages: AsyncGenerator<EventRecord[]>): AsyncGenerator<EventRecord[]> {
+  #scan(pagesInto: (page: PageTaker) => AsyncGenerator<number>): Scan {
+    return new Scan(
+      () => this.#records(pagesInto),
+      (sink) => this.#whileOpen(pagesInto(new SunkPage(sink))),
+    );
+  }
+
+  async *#records(pagesInto: (page: PageTaker) => AsyncGenerator<number>): AsyncGenerator<EventRecord[]> {
+    const page = new RecordPage();
+    for await (const _ of this.#whileOpen(pagesInto(page))) yield page.records;
+  }
+
+  async *#whileOpen(pages: AsyncGenerator<number>): AsyncGenerator<number> {
     for (;;) {
       this.#requireOpen();
       const { done, value } = await pages.next();

@@ -105,6 +105,30 @@ export interface EventRecord {
   readonly payload: Uint8Array;
 }
 
+/**
+ * A stored event where it lies: numbers, and places in bytes. Good until the call to which it was given returns. Who
+ * writes it out as bytes again needs no text and no copy of it.
+ */
+export interface StoredEvent {
+  readonly bytes: Uint8Array;
+  readonly eventIdAt: number;
+  readonly streamIdAt: number;
+  readonly streamIdEnd: number;
+  readonly nameAt: number;
+  readonly nameEnd: number;
+  readonly metadataAt: number;
+  readonly payloadAt: number;
+  readonly payloadEnd: number;
+  readonly partition: number;
+  readonly sequence: number;
+  readonly version: number;
+  readonly timestamp: number;
+  /** Of its transaction: where the id of the first event is, and how many events there are. */
+  readonly firstEventAt: number;
+  readonly count: number;
+  partitionKeyBytes(): Uint8Array;
+}
+
 /** A NewEvent that passed `admit`: nothing is left out, text is bytes. */
 export interface AdmittedEvent {
   streamId: string;

@@ -113,6 +113,19 @@ export function transactionIdOf(firstEventId: Uint8Array, eventCount: number): U
   return id;
 }
 
+/** The same as text, straight into `into`, of the first event's id that is in `bytes` from `from`. */
+export function writeTransactionId(
+  into: Uint8Array,
+  at: number,
+  bytes: Uint8Array,
+  from: number,
+  eventCount: number,
+): void {
+  writeUuid(into, at, bytes, from);
+  into[at + 14] = HIGH[0x40]!;
+  into[at + 19] = HIGH[bytes[from + 8]! & 0x3f | (eventCount === 1 ? 0x80 : 0x00)]!;
+}
+
 /** Whether the transaction of this id has more than one event. */
 export function isOfSeveral(transactionId: string): boolean {
   return transactionId.charCodeAt(19) < 0x38; // "8": the top bit of byte 8.

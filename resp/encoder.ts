@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { writeUuid } from "../core/uuid.ts";
+import { writeTransactionId, writeUuid } from "../core/uuid.ts";
 import {
   ARRAY,
   BOOLEAN,
@@ -48,6 +48,8 @@ const SIZES: readonly Size[] = [
 /** Error texts are cut here: a client may repeat 64 MiB of its own. */
 const ERROR_CHARS_MAX = 1024;
 
+const COPIED_BY_HAND_MAX = 64;
+
 const CR = 0x0d;
 const LF = 0x0a;
 const ZERO = 0x30;
@@ -72,6 +74,11 @@ export class Encoder {
   /** Bytes written since the link began. */
   get written(): number {
     return this.#taken + this.#length;
+  }
+
+  /** Takes back what was written since `length` was this: in the same step, before anything is handed over. */
+  cutTo(length: number): void {
+    this.#length = length;
   }
 
   /** Hands over what was written. Give the memory back with `reuse` when it is sent. */
@@ -125,6 +132,20 @@ export class Encoder {
     this.#crlf();
   }
 
+  /** A bulk string of the bytes from `from` to `to`. */
+  bulkOf(bytes: Uint8Array, from: number, to: number): void {
+    const length = to - from;
+    this.#head(BULK, length);
+    this.#reserve(length + 2);
+    const into = this.#bytes;
+    const at = this.#length;
+    // A view and a call of `set` cost more than a few stores.
+    if (length <= COPIED_BY_HAND_MAX) { for (let i = 0; i < length; i++) into[at + i] = bytes[from + i]!; }
+    else into.set(bytes.subarray(from, to), at);
+    this.#length = at + length;
+    this.#crlf();
+  }
+
   array(count: number): void {
     this.#head(ARRAY, count);
   }
@@ -169,8 +190,13 @@ export class Encoder {
   }
 
   /** A UUID over bytes that were just written, from `back` bytes before the end. */
-  uuidOver(back: number, uuid: Uint8Array): void {
-    writeUuid(this.#bytes, this.#length - back, uuid);
+  uuidOver(back: number, uuid: Uint8Array, from = 0): void {
+    writeUuid(this.#bytes, this.#length - back, uuid, from);
+  }
+
+  /** The same of a transaction's id, which is made of that of its first event. */
+  transactionIdOver(back: number, firstEventId: Uint8Array, from: number, eventCount: number): void {
+    writeTransactionId(this.#bytes, this.#length - back, firstEventId, from, eventCount);
   }
 
   /** A UUID as it stands, inside something that was begun with `raw`. */

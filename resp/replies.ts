@@ -17,7 +17,7 @@ import {
   StoreClosed,
   WrongExpectedVersion,
 } from "../core/errors.ts";
-import type { Appended, EventRecord } from "../core/event.ts";
+import type { Appended, EventRecord, StoredEvent } from "../core/event.ts";
 import type { Encoder } from "./encoder.ts";
 import { ReplyError } from "./value.ts";
 
@@ -120,6 +120,30 @@ export function writeRecord(reply: Encoder, record: EventRecord): void {
   reply.bulk(record.metadata);
   reply.raw(PAYLOAD);
   reply.bulk(record.payload);
+}
+
+/** The same, of an event where it lies. */
+export function writeStored(reply: Encoder, event: StoredEvent): void {
+  const { bytes } = event;
+  reply.raw(RECORD[reply.protocol]);
+  reply.uuidOver(EVENT_ID_BACK, bytes, event.eventIdAt);
+  reply.uuidOver(PARTITION_KEY_BACK, event.partitionKeyBytes());
+  reply.digits(event.partition);
+  reply.raw(TRANSACTION_ID);
+  reply.transactionIdOver(TRANSACTION_ID_BACK, bytes, event.firstEventAt, event.count);
+  reply.digits(event.sequence);
+  reply.raw(STREAM_VERSION);
+  reply.digits(event.version);
+  reply.raw(TIMESTAMP);
+  reply.digits(event.timestamp);
+  reply.raw(STREAM_ID_AFTER_NUMBER);
+  reply.bulkOf(bytes, event.streamIdAt, event.streamIdEnd);
+  reply.raw(EVENT_NAME);
+  reply.bulkOf(bytes, event.nameAt, event.nameEnd);
+  reply.raw(METADATA);
+  reply.bulkOf(bytes, event.metadataAt, event.payloadAt);
+  reply.raw(PAYLOAD);
+  reply.bulkOf(bytes, event.payloadAt, event.payloadEnd);
 }
 
 /** Begins the reply of a scan: `count` records follow. */
