@@ -11,7 +11,7 @@ import type { Environment } from "./environment.ts";
 import { DuplicateEventId, InvalidArgument, LimitExceeded } from "./errors.ts";
 import { partitionHash } from "./placement.ts";
 import { shortLived } from "./slab.ts";
-import { formatUuid, newEventId, parseUuid, PARTITION_KEY_NAMESPACE, uuidV5 } from "./uuid.ts";
+import { formatUuid, isMadeFromName, newEventId, parseUuid, PARTITION_KEY_NAMESPACE, uuidV5 } from "./uuid.ts";
 import type { ExpectedVersion } from "./version.ts";
 
 /** UTF-8 bytes of a stream id, at least 1. No NUL. */
@@ -292,9 +292,12 @@ export function identify(streamId: string, partitionKey: Uint8Array | null): Str
   for (let i = 0; i < streamIdBytes.length; i++) {
     if (streamIdBytes[i] === 0) throw new InvalidArgument("A stream id has no NUL");
   }
-  const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, streamIdBytes);
-  if (partitionKey === null || equalBytes(partitionKey, defaultKey)) {
-    return { streamIdBytes, partitionKey: defaultKey, partitionKeyIsDefault: true, streamKey: defaultKey };
+  // A default key is made from a name, so a key of another kind is none: most are random, or made of time.
+  if (partitionKey === null || isMadeFromName(partitionKey)) {
+    const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, streamIdBytes);
+    if (partitionKey === null || equalBytes(partitionKey, defaultKey)) {
+      return { streamIdBytes, partitionKey: defaultKey, partitionKeyIsDefault: true, streamKey: defaultKey };
+    }
   }
   return { streamIdBytes, partitionKey, partitionKeyIsDefault: false, streamKey: uuidV5(partitionKey, streamIdBytes) };
 }

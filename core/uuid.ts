@@ -87,6 +87,11 @@ export function uuidV5(namespace: Uint8Array, bytes: Uint8Array, from = 0, to = 
   return uuid;
 }
 
+/** Whether a UUID may be one that `uuidV5` made. */
+export function isMadeFromName(uuid: Uint8Array): boolean {
+  return uuid[6]! >>> 4 === 5;
+}
+
 /** A new event id for a partition hash: `now` in milliseconds, chance from `random`. */
 export function newEventId(partitionHash: number, now: number, random: (bytes: Uint8Array) => void): Uint8Array {
   const id = shortLived.take(16);
