@@ -17,7 +17,13 @@ import { equalBytes } from "./bytes.ts";
 import type { DiskRoom } from "./disk_room.ts";
 import { endProcess, type Environment } from "./environment.ts";
 import { Damaged, DiskFull, DuplicateEventId, LimitExceeded, StoreClosed, WrongExpectedVersion } from "./errors.ts";
-import { type AdmittedTransaction, type AppendResult, TRANSACTION_BYTES_MAX } from "./event.ts";
+import {
+  type AdmittedEvent,
+  type AdmittedTransaction,
+  type Appended,
+  type AppendReceiver,
+  TRANSACTION_BYTES_MAX,
+} from "./event.ts";
 import { IndexDamaged } from "./index/segment_index.ts";
 import { HeadTable } from "./index/heads.ts";
 import { TERM_ALONE } from "./log/bucket_log.ts";
@@ -26,7 +32,6 @@ import { encodeFrame, type Frame, frameBytesBound, VERSION_MAX } from "./log/for
 import type { Journal } from "./log/journal.ts";
 import type { LogEnd } from "./log/journal_format.ts";
 import { bucketOf, partitionOf } from "./placement.ts";
-import { textOf } from "./text.ts";
 import { formatUuid } from "./uuid.ts";
 import { meets } from "./version.ts";
 
@@ -36,34 +41,57 @@ export const BATCH_BYTES_MAX = 8 * 1024 * 1024;
 /** A batch of so many appends is synced without leaving the thread, if the disk is quick. */
 const FEW = 64;
 
-interface Waiting {
-  transaction: AdmittedTransaction;
-  partition: number;
-  frameBytesBound: number;
-  resolve(result: AppendResult): void;
-  reject(error: Error): void;
+/** An append that waits; and what the batch in progress gave it, once that has accepted it. */
+class Append implements Appended {
+  segment = 0;
+  offset = 0;
+  firstSequence = 0;
+  versions: number[] = NO_VERSIONS;
+  /** Retries of it that came within the same batch, and their answers; null, as a rule. */
+  retries: { waiting: Append; appended: Appended }[] | null = null;
+  #receiver: AppendReceiver | null;
+
+  constructor(
+    readonly transaction: AdmittedTransaction,
+    readonly partition: number,
+    readonly frameBytesBound: number,
+    receiver: AppendReceiver,
+  ) {
+    this.#receiver = receiver;
+  }
+
+  /** Tells who waits: once. When the process is to end, all of a batch are told so who were told nothing yet. */
+  stored(appended: Appended): void {
+    const receiver = this.#receiver;
+    this.#receiver = null;
+    receiver?.stored(appended);
+  }
+
+  refused(error: unknown): void {
+    const receiver = this.#receiver;
+    this.#receiver = null;
+    receiver?.refused(error);
+  }
+
+  get partitionKey(): Uint8Array {
+    return this.transaction.partitionKey;
+  }
+
+  get events(): readonly AdmittedEvent[] {
+    return this.transaction.events;
+  }
 }
 
-/** An append that the batch in progress accepted. */
-interface Accepted {
-  waiting: Waiting;
-  partition: number;
-  segment: number;
-  offset: number;
-  firstSequence: number;
-  versions: number[];
-  /** Retries of it that came within the same batch, and their answers; null, as a rule. */
-  retries: { waiting: Waiting; result: AppendResult }[] | null;
-}
+const NO_VERSIONS: number[] = [];
 
 /** What a bucket has in the batch in progress. */
 interface BucketBatch {
   bucket: Bucket;
   /** The end of its log before the batch. */
   logMark: LogEnd;
-  accepted: Accepted[];
+  accepted: Append[];
   /** Told when the batch is durable: answers that rest on what the batch gave out. */
-  held: { waiting: Waiting; error: Error }[];
+  held: { waiting: Append; error: Error }[];
 }
 
 export class AppendQueue {
@@ -72,15 +100,17 @@ export class AppendQueue {
   readonly #journal: Journal;
   readonly #room: DiskRoom;
   readonly #environment: Environment;
-  #waiting: Waiting[] = [];
-  #inFlight: Waiting[] = [];
+  #waiting: Append[] = [];
+  #inFlight: Append[] = [];
   #failure: Error | null = null;
   #running: Promise<void> | null = null;
   #closed = false;
+  /** Of the append that is being decided, when it has one event. */
+  readonly #onePrev: number[] = [0];
   /** Heads that a transaction of several events has given itself. */
   readonly #own = new HeadTable();
   /** Event ids given in the batch in progress. */
-  readonly #givenIds = new Map<string, Accepted>();
+  readonly #givenIds = new Map<string, Append>();
 
   appendedTransactions = 0;
 
@@ -98,19 +128,17 @@ export class AppendQueue {
     this.#environment = environment;
   }
 
-  /** Resolves when the transaction is durable and published. */
-  append(transaction: AdmittedTransaction): Promise<AppendResult> {
-    if (this.#failure !== null) return Promise.reject(this.#failure);
-    if (this.#closed) return Promise.reject(new StoreClosed());
+  /** The receiver is told when the transaction is durable and published. */
+  append(transaction: AdmittedTransaction, receiver: AppendReceiver): void {
+    if (this.#failure !== null) return receiver.refused(this.#failure);
+    if (this.#closed) return receiver.refused(new StoreClosed());
     const partition = partitionOf(transaction.partitionHash, this.#partitionCount);
     const bytes = frameBytesBound(transaction);
     const bytesMax = Math.min(TRANSACTION_BYTES_MAX, this.#bucketOf(partition).log.frameBytesMax);
-    if (bytes > bytesMax) return Promise.reject(new LimitExceeded("The transaction", bytes, bytesMax));
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ transaction, partition, frameBytesBound: bytes, resolve, reject });
-      // Not at once: what else arrived in this turn belongs to the same batch.
-      this.#running ??= Promise.resolve().then(() => this.#run()).catch((cause) => this.#fail(cause));
-    });
+    if (bytes > bytesMax) return receiver.refused(new LimitExceeded("The transaction", bytes, bytesMax));
+    this.#waiting.push(new Append(transaction, partition, bytes, receiver));
+    // Not at once: what else arrived in this turn belongs to the same batch.
+    this.#running ??= Promise.resolve().then(() => this.#run()).catch((cause) => this.#fail(cause));
   }
 
   /** Whether it ended with an error: what is durable then is for recovery to say. */
@@ -127,13 +155,14 @@ export class AppendQueue {
   async #run(): Promise<void> {
     while (this.#waiting.length > 0) {
       const batches = this.#takeBatch();
-      const again = new Set<Waiting>();
+      const again = new Set<Append>();
       const damaged: { bucket: Bucket; error: IndexDamaged }[] = [];
       for (const [bucket, waiting] of batches) {
         if (await bucket.roomForSegments()) continue;
         batches.delete(bucket);
         this.#room.refused();
-        for (const { reject } of waiting) reject(new DiskFull("The disk is too full to index what is already stored"));
+        const full = "The disk is too full to index what is already stored";
+        for (const one of waiting) one.refused(new DiskFull(full));
       }
       const written: BucketBatch[] = [];
       for (const [bucket, waiting] of batches) {
@@ -160,12 +189,14 @@ export class AppendQueue {
   /** The process is to end for `reason`, and nothing is acknowledged any more: whoever waits is told. */
   end(reason: Error): void {
     this.#failure ??= reason;
-    for (const { reject } of [...this.#inFlight, ...this.#waiting]) reject(this.#failure);
+    const failed = [...this.#inFlight, ...this.#waiting];
+    this.#inFlight = [];
     this.#waiting = [];
+    for (const one of failed) one.refused(this.#failure);
   }
 
   /** What waits, as much as one batch carries, by bucket. */
-  #takeBatch(): Map<Bucket, Waiting[]> {
+  #takeBatch(): Map<Bucket, Append[]> {
     let bytes = 0;
     let count = 0;
     while (count < this.#waiting.length && bytes < BATCH_BYTES_MAX) bytes += this.#waiting[count++]!.frameBytesBound;
@@ -173,7 +204,7 @@ export class AppendQueue {
     this.#waiting = count === this.#waiting.length ? [] : this.#waiting.slice(count);
     this.#inFlight = taken;
     this.#room.beforeBatch(bytes);
-    const batches = new Map<Bucket, Waiting[]>();
+    const batches = new Map<Bucket, Append[]>();
     for (const waiting of taken) {
       const bucket = this.#bucketOf(waiting.partition);
       const list = batches.get(bucket);
@@ -186,8 +217,8 @@ export class AppendQueue {
   /** Decides, encodes and writes what waits for one bucket. Null when nothing of it is in the batch. */
   #write(
     bucket: Bucket,
-    waiting: Waiting[],
-    again: Set<Waiting>,
+    waiting: Append[],
+    again: Set<Append>,
     damaged: { bucket: Bucket; error: IndexDamaged }[],
   ): BucketBatch | null {
     const journal = this.#journal;
@@ -228,7 +259,7 @@ export class AppendQueue {
           } else if (batch.accepted.length > 0) {
             batch.held.push({ waiting: one, error: error as Error });
           } else {
-            one.reject(error as Error);
+            one.refused(error);
           }
         }
       }
@@ -238,13 +269,13 @@ export class AppendQueue {
       journal.revert(journalMark);
       this.#room.refused();
       this.#takeBack(batch, again, error);
-      for (const one of waiting) if (!again.has(one)) one.reject(diskFull(error)); // No effect on what was answered.
+      for (const one of waiting) if (!again.has(one)) one.refused(diskFull(error)); // No effect on what was answered.
       return null;
     }
     return batch.accepted.length === 0 && batch.held.length === 0 ? null : batch;
   }
 
-  #decide(waiting: Waiting, batch: BucketBatch, roll: () => void): void {
+  #decide(waiting: Append, batch: BucketBatch, roll: () => void): void {
     const { bucket } = batch;
     const { transaction, partition } = waiting;
     const { events } = transaction;
@@ -252,9 +283,9 @@ export class AppendQueue {
     if (this.#isRetry(waiting, bucket)) return;
 
     const firstSequence = bucket.pendingSequence(partition);
-    // As long as they will be: an array that is pushed to begins with 17 places, and all of these outlive the batch.
+    // As long as it will be: an array that is pushed to begins with 17 places, and all of these outlive the batch.
     const versions = new Array<number>(events.length);
-    const prevs = new Array<number>(events.length);
+    const prevs = events.length === 1 ? this.#onePrev : new Array<number>(events.length);
     this.#own.clear();
     for (let i = 0; i < events.length; i++) {
       const event = events[i]!;
@@ -277,29 +308,24 @@ export class AppendQueue {
     }
 
     this.#room.take(waiting.frameBytesBound);
-    const { segment, offset } = this.#encode(waiting, bucket, firstSequence, versions, prevs, roll);
-    const accepted: Accepted = { waiting, partition, segment, offset, firstSequence, versions, retries: null };
-    batch.accepted.push(accepted);
+    waiting.firstSequence = firstSequence;
+    waiting.versions = versions;
+    this.#encode(waiting, bucket, prevs, roll);
+    batch.accepted.push(waiting);
     bucket.setPendingSequence(partition, firstSequence + events.length);
     for (let i = 0; i < events.length; i++) {
       const event = events[i]!;
       bucket.setPendingHead(event.streamKey, versions[i]!, firstSequence + i);
-      if (event.eventIdGiven) this.#givenIds.set(formatUuid(event.eventId), accepted);
+      if (event.eventIdGiven) this.#givenIds.set(formatUuid(event.eventId), waiting);
     }
   }
 
   /** Puts the frame at the end of the journal's batch, in a new segment if it does not fit the active one. */
-  #encode(
-    { transaction, partition, frameBytesBound }: Waiting,
-    { log }: Bucket,
-    firstSequence: number,
-    versions: number[],
-    prevs: number[],
-    roll: () => void,
-  ): { segment: number; offset: number } {
+  #encode(append: Append, { log }: Bucket, prevs: number[], roll: () => void): void {
+    const { transaction, partition, firstSequence, versions } = append;
     const journal = this.#journal;
     for (;;) {
-      journal.reserve(frameBytesBound);
+      journal.reserve(append.frameBytesBound);
       const start = journal.length;
       const { segment, offset, logIndex } = log.end;
       const frame = encodeFrame(journal.bytes, journal.view, start, transaction, {
@@ -315,7 +341,9 @@ export class AppendQueue {
       if (log.fits(frameBytes)) {
         journal.length = frame.end;
         log.advance(frameBytes, TERM_ALONE, frame.crc);
-        return { segment, offset };
+        append.segment = segment;
+        append.offset = offset;
+        return;
       }
       roll();
     }
@@ -325,26 +353,26 @@ export class AppendQueue {
    * Whether an append repeats one that is stored, or accepted in this batch: then it is answered, or will be, as that one.
    * @throws {DuplicateEventId} an id is there with other content
    */
-  #isRetry(waiting: Waiting, bucket: Bucket): boolean {
+  #isRetry(waiting: Append, bucket: Bucket): boolean {
     const { transaction } = waiting;
     for (const { eventId, eventIdGiven } of transaction.events) {
       if (!eventIdGiven) continue;
       const pending = this.#givenIds.get(formatUuid(eventId));
       if (pending !== undefined) {
-        const result = answerRetry(transaction, storedPending(pending), eventId);
-        (pending.retries ??= []).push({ waiting, result });
+        const appended = answerRetry(transaction, storedPending(pending), eventId);
+        (pending.retries ??= []).push({ waiting, appended });
         return true;
       }
       const frame = bucket.findEvent(eventId);
       if (frame !== null) {
-        waiting.resolve(answerRetry(transaction, storedFrame(frame), eventId));
+        waiting.stored(answerRetry(transaction, storedFrame(frame), eventId));
         return true;
       }
     }
     return false;
   }
 
-  async #commit(batches: BucketBatch[], again: Set<Waiting>): Promise<void> {
+  async #commit(batches: BucketBatch[], again: Set<Append>): Promise<void> {
     const journal = this.#journal;
     if (!journal.isEmpty) {
       try {
@@ -360,26 +388,28 @@ export class AppendQueue {
       if (this.#failure !== null) throw this.#failure; // But not when another part of the store has asked for the end.
       this.#room.stored();
     }
-    for (const { bucket, accepted, held } of batches) {
-      for (const one of accepted) bucket.publish(one.waiting.transaction, one);
+    for (const { bucket, accepted } of batches) {
+      for (const one of accepted) bucket.publish(one.transaction, one);
       bucket.clearPending();
       bucket.afterBatch();
       this.appendedTransactions += accepted.length;
+    }
+    for (const { accepted, held } of batches) {
       for (const one of accepted) {
-        one.waiting.resolve(resultOfAccepted(one));
-        for (const { waiting, result } of one.retries ?? []) waiting.resolve(result);
+        one.stored(one);
+        if (one.retries !== null) { for (const { waiting, appended } of one.retries) waiting.stored(appended); }
       }
-      for (const { waiting, error } of held) waiting.reject(error);
+      for (const { waiting, error } of held) waiting.refused(error);
     }
   }
 
   /** The disk had no room for a bucket's part of the batch: as if it had never been. What was decided on it is decided again. */
-  #takeBack({ bucket, logMark, accepted, held }: BucketBatch, again: Set<Waiting>, reason: NoSpace): void {
+  #takeBack({ bucket, logMark, accepted, held }: BucketBatch, again: Set<Append>, reason: NoSpace): void {
     bucket.takeBack(logMark);
-    for (const { waiting, retries } of accepted) {
-      waiting.reject(diskFull(reason));
-      for (const retry of retries ?? []) retry.waiting.reject(diskFull(reason));
-      for (const { eventId } of waiting.transaction.events) this.#givenIds.delete(formatUuid(eventId));
+    for (const one of accepted) {
+      one.refused(diskFull(reason));
+      for (const { waiting } of one.retries ?? []) waiting.refused(diskFull(reason));
+      for (const { eventId } of one.events) this.#givenIds.delete(formatUuid(eventId));
     }
     for (const { waiting } of held) again.add(waiting);
   }
@@ -430,8 +460,7 @@ function storedFrame(frame: Frame): StoredTransaction {
   return { partitionKey: frame.partitionKeyBytes(), partition: frame.partition, events };
 }
 
-function storedPending({ waiting, firstSequence, versions }: Accepted): StoredTransaction {
-  const { transaction, partition } = waiting;
+function storedPending({ transaction, partition, firstSequence, versions }: Append): StoredTransaction {
   const events = transaction.events.map((event, i) => ({
     ...event,
     version: versions[i]!,
@@ -440,29 +469,12 @@ function storedPending({ waiting, firstSequence, versions }: Accepted): StoredTr
   return { partitionKey: transaction.partitionKey, partition, events };
 }
 
-/** As `resultOf`, on the path of every append: without an object an event in between. */
-function resultOfAccepted({ waiting: { transaction, partition }, firstSequence, versions }: Accepted): AppendResult {
-  return {
-    partitionKey: formatUuid(transaction.partitionKey),
-    partition,
-    firstSequence,
-    lastSequence: firstSequence + versions.length - 1,
-    events: transaction.events.map(({ eventId, streamId, timestamp }, i) => ({
-      eventId: formatUuid(eventId),
-      streamId,
-      version: versions[i]!,
-      sequence: firstSequence + i,
-      timestamp,
-    })),
-  };
-}
-
 /**
  * The answer to an append with an id that is stored: that of the first time. A single event is compared with the stored
  * one, several must equal the whole transaction.
  * @throws {DuplicateEventId}
  */
-function answerRetry(transaction: AdmittedTransaction, stored: StoredTransaction, eventId: Uint8Array): AppendResult {
+function answerRetry(transaction: AdmittedTransaction, stored: StoredTransaction, eventId: Uint8Array): Appended {
   const refuse = (why: string) => new DuplicateEventId(formatUuid(eventId), why);
   const { events } = transaction;
   if (!equalBytes(transaction.partitionKey, stored.partitionKey)) throw refuse("under another partition key");
@@ -480,21 +492,16 @@ function answerRetry(transaction: AdmittedTransaction, stored: StoredTransaction
     if (!equalBytes(given.payload, had.payload)) throw refuse(`event ${i} had another payload`);
     if (!equalBytes(given.metadata, had.metadata)) throw refuse(`event ${i} had other metadata`);
   }
-  return resultOf(stored.partitionKey, stored.partition, compared);
-}
-
-function resultOf(partitionKey: Uint8Array, partition: number, events: StoredEvent[]): AppendResult {
   return {
-    partitionKey: formatUuid(partitionKey),
-    partition,
-    firstSequence: events[0]!.sequence,
-    lastSequence: events.at(-1)!.sequence,
-    events: events.map(({ eventId, streamIdBytes, version, sequence, timestamp }) => ({
-      eventId: formatUuid(eventId),
-      streamId: textOf(streamIdBytes, 0, streamIdBytes.length),
-      version,
-      sequence,
-      timestamp,
+    // A copy: of a frame that was found the next lookup uses the memory.
+    partitionKey: stored.partitionKey.slice(),
+    partition: stored.partition,
+    firstSequence: compared[0]!.sequence,
+    versions: compared.map(({ version }) => version),
+    events: compared.map((event, i) => ({
+      eventId: event.eventId.slice(),
+      streamId: events[i]!.streamId,
+      timestamp: event.timestamp,
     })),
   };
 }

@@ -21,10 +21,13 @@ import {
 } from "./errors.ts";
 import {
   admit,
+  type AdmittedTransaction,
+  type AppendReceiver,
   type AppendResult,
   type EventRecord,
   identify,
   requireUuid,
+  resultOf,
   type StreamIdentity,
   type Transaction,
 } from "./event.ts";
@@ -40,7 +43,7 @@ import { emptyLogEnd } from "./log/journal_format.ts";
 import { recover } from "./log/recovery.ts";
 import { hexOf, type Meta, metaPath, readMeta, saltOf, writeMeta } from "./meta.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
-import { type Range, scanPartition, scanStream } from "./scan.ts";
+import { type PageTaker, type Range, RecordPage, scanPartition, scanStream, SunkPage } from "./scan.ts";
 import { BucketSource, PartitionSource, type Source, StreamsSource } from "./source.ts";
 import {
   type EventStore,
@@ -247,11 +250,19 @@ export class Database implements EventStore {
   }
 
   append(transaction: Transaction): Promise<AppendResult> {
+    return new Promise((resolve, refused) => {
+      this.appendFor(transaction, { stored: (appended) => resolve(resultOf(appended)), refused });
+    });
+  }
+
+  appendFor(transaction: Transaction, receiver: AppendReceiver): void {
+    let admitted: AdmittedTransaction;
     try {
-      return this.#queue.append(admit(transaction, this.#environment));
+      admitted = admit(transaction, this.#environment);
     } catch (error) {
-      return Promise.reject(error);
+      return receiver.refused(error);
     }
+    this.#queue.append(admitted, receiver);
   }
 
   async event(eventId: string): Promise<EventRecord | null> {
@@ -267,7 +278,7 @@ export class Database implements EventStore {
     const range = rangeOf(options);
     const partition = this.#partitionOf(stream.partitionKey);
     const bucket = this.#bucketOf(partition);
-    return new Scan(() => this.#whileOpen(scanStream(bucket, this.#pool, partition, stream, range)));
+    return this.#scan((page) => scanStream(bucket, this.#pool, partition, stream, range, page));
   }
 
   readPartition(partition: number, options: ReadOptions = {}): Scan {
@@ -275,7 +286,7 @@ export class Database implements EventStore {
     this.#requirePartition(partition);
     const range = rangeOf(options);
     const bucket = this.#bucketOf(partition);
-    return new Scan(() => this.#whileOpen(scanPartition(bucket, this.#pool, partition, range)));
+    return this.#scan((page) => scanPartition(bucket, this.#pool, partition, range, page));
   }
 
   async subscribe(selection: Selection): Promise<Subscription> {
@@ -413,7 +424,19 @@ export class Database implements EventStore {
     if (this.#closing !== null) throw new StoreClosed();
   }
 
-  async *#whileOpen(pages: AsyncGenerator<EventRecord[]>): AsyncGenerator<EventRecord[]> {
+  #scan(pagesInto: (page: PageTaker) => AsyncGenerator<number>): Scan {
+    return new Scan(
+      () => this.#records(pagesInto),
+      (sink) => this.#whileOpen(pagesInto(new SunkPage(sink))),
+    );
+  }
+
+  async *#records(pagesInto: (page: PageTaker) => AsyncGenerator<number>): AsyncGenerator<EventRecord[]> {
+    const page = new RecordPage();
+    for await (const _ of this.#whileOpen(pagesInto(page))) yield page.records;
+  }
+
+  async *#whileOpen(pages: AsyncGenerator<number>): AsyncGenerator<number> {
     for (;;) {
       this.#requireOpen();
       const { done, value } = await pages.next();

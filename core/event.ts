@@ -11,7 +11,7 @@ import type { Environment } from "./environment.ts";
 import { DuplicateEventId, InvalidArgument, LimitExceeded } from "./errors.ts";
 import { partitionHash } from "./placement.ts";
 import { shortLived } from "./slab.ts";
-import { formatUuid, newEventId, parseUuid, PARTITION_KEY_NAMESPACE, uuidV5 } from "./uuid.ts";
+import { formatUuid, isMadeFromName, newEventId, parseUuid, PARTITION_KEY_NAMESPACE, uuidV5 } from "./uuid.ts";
 import type { ExpectedVersion } from "./version.ts";
 
 /** UTF-8 bytes of a stream id, at least 1. No NUL. */
@@ -68,6 +68,27 @@ export interface AppendResult {
   events: AppendedEvent[];
 }
 
+/**
+ * What became of an appended transaction as the engine has it, in bytes. To make text and objects of it for a listener
+ * that writes bytes again costs more than the rest of the answer: `resultOf` makes them for who wants them.
+ */
+export interface Appended {
+  readonly partitionKey: Uint8Array;
+  readonly partition: number;
+  readonly firstSequence: number;
+  /** Of each event. */
+  readonly versions: readonly number[];
+  /** In the order in which they were given. */
+  readonly events: readonly { readonly eventId: Uint8Array; readonly streamId: string; readonly timestamp: number }[];
+}
+
+/** Who is told what became of an append: once, perhaps within the call. Neither may throw. */
+export interface AppendReceiver {
+  /** The events are durable and readable. */
+  stored(appended: Appended): void;
+  refused(error: unknown): void;
+}
+
 /** A stored event. */
 export interface EventRecord {
   readonly eventId: string;
@@ -82,6 +103,30 @@ export interface EventRecord {
   readonly timestamp: number;
   readonly metadata: Uint8Array;
   readonly payload: Uint8Array;
+}
+
+/**
+ * A stored event where it lies: numbers, and places in bytes. Good until the call to which it was given returns. Who
+ * writes it out as bytes again needs no text and no copy of it.
+ */
+export interface StoredEvent {
+  readonly bytes: Uint8Array;
+  readonly eventIdAt: number;
+  readonly streamIdAt: number;
+  readonly streamIdEnd: number;
+  readonly nameAt: number;
+  readonly nameEnd: number;
+  readonly metadataAt: number;
+  readonly payloadAt: number;
+  readonly payloadEnd: number;
+  readonly partition: number;
+  readonly sequence: number;
+  readonly version: number;
+  readonly timestamp: number;
+  /** Of its transaction: where the id of the first event is, and how many events there are. */
+  readonly firstEventAt: number;
+  readonly count: number;
+  partitionKeyBytes(): Uint8Array;
 }
 
 /** A NewEvent that passed `admit`: nothing is left out, text is bytes. */
@@ -203,6 +248,38 @@ export function admit(transaction: Transaction, environment: Environment): Admit
   };
 }
 
+/** What a writer is told. */
+export function resultOf({ partitionKey, partition, firstSequence, versions, events }: Appended): AppendResult {
+  return {
+    partitionKey: formatUuid(partitionKey),
+    partition,
+    firstSequence,
+    lastSequence: firstSequence + events.length - 1,
+    events: events.map(({ eventId, streamId, timestamp }, i) => ({
+      eventId: formatUuid(eventId),
+      streamId,
+      version: versions[i]!,
+      sequence: firstSequence + i,
+      timestamp,
+    })),
+  };
+}
+
+/** The same in bytes: of a store that has only the result to give. */
+export function appendedOf({ partitionKey, partition, firstSequence, events }: AppendResult): Appended {
+  return {
+    partitionKey: requireUuid(partitionKey, "partition key"),
+    partition,
+    firstSequence,
+    versions: events.map(({ version }) => version),
+    events: events.map(({ eventId, streamId, timestamp }) => ({
+      eventId: requireUuid(eventId, "event id"),
+      streamId,
+      timestamp,
+    })),
+  };
+}
+
 /**
  * The stream of this name under this partition key, its default one when null.
  * @throws {InvalidArgument} the name is not 1 to 64 bytes of UTF-8 without NUL
@@ -215,9 +292,12 @@ export function identify(streamId: string, partitionKey: Uint8Array | null): Str
   for (let i = 0; i < streamIdBytes.length; i++) {
     if (streamIdBytes[i] === 0) throw new InvalidArgument("A stream id has no NUL");
   }
-  const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, streamIdBytes);
-  if (partitionKey === null || equalBytes(partitionKey, defaultKey)) {
-    return { streamIdBytes, partitionKey: defaultKey, partitionKeyIsDefault: true, streamKey: defaultKey };
+  // A default key is made from a name, so a key of another kind is none: most are random, or made of time.
+  if (partitionKey === null || isMadeFromName(partitionKey)) {
+    const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, streamIdBytes);
+    if (partitionKey === null || equalBytes(partitionKey, defaultKey)) {
+      return { streamIdBytes, partitionKey: defaultKey, partitionKeyIsDefault: true, streamKey: defaultKey };
+    }
   }
   return { streamIdBytes, partitionKey, partitionKeyIsDefault: false, streamKey: uuidV5(partitionKey, streamIdBytes) };
 }

@@ -10,9 +10,10 @@
 import { type Bucket, moveTo, type Segment } from "./bucket.ts";
 import { Damaged } from "./errors.ts";
 import type { EventRecord, StreamIdentity } from "./event.ts";
-import type { Frame } from "./log/format.ts";
+import type { Frame, FramePlace } from "./log/format.ts";
 import { FrameReader, LOOKUP_BYTES, SCAN_BYTES } from "./log/segment_reader.ts";
 import type { FilePool } from "./log/file_pool.ts";
+import type { EventSink } from "./store.ts";
 import type { CachedFrame } from "./tail_cache.ts";
 import { textOf } from "./text.ts";
 import { formatUuid } from "./uuid.ts";
@@ -34,14 +35,74 @@ export interface Range {
   transactionId?: string | null;
 }
 
-/** Pages of a stream. Nothing beyond the head as it is when the scan begins. */
+/** Where the events of a page go. */
+export interface PageTaker {
+  /** Events taken since `begin`. */
+  readonly count: number;
+  begin(): void;
+  /** The event under the frame's cursor. */
+  take(frame: Frame): void;
+  /** What came since `begin` is no page. */
+  takeBack(): void;
+  /** An event that is a record already. Null where the frames are read in any case. */
+  readonly takeRecord: ((record: EventRecord) => void) | null;
+}
+
+/** A page of records. */
+export class RecordPage implements PageTaker {
+  records: EventRecord[] = [];
+
+  get count(): number {
+    return this.records.length;
+  }
+
+  begin(): void {
+    this.records = [];
+  }
+
+  take(frame: Frame): void {
+    this.records.push(frame.record());
+  }
+
+  takeBack(): void {
+    this.records = [];
+  }
+
+  readonly takeRecord = (record: EventRecord): void => void this.records.push(record);
+}
+
+/** A page that goes into a sink from where it lies. To copy an event that is a record already would cost as much. */
+export class SunkPage implements PageTaker {
+  count = 0;
+  readonly takeRecord = null;
+
+  constructor(readonly sink: EventSink) {}
+
+  begin(): void {
+    this.count = 0;
+    this.sink.begin();
+  }
+
+  take(frame: Frame): void {
+    this.count++;
+    this.sink.take(frame);
+  }
+
+  takeBack(): void {
+    this.count = 0;
+    this.sink.takeBack();
+  }
+}
+
+/** Pages of a stream, into `page`; of each the number of its events. Nothing beyond the head as it is when the scan begins. */
 export async function* scanStream(
   bucket: Bucket,
   pool: FilePool,
   partition: number,
   stream: StreamIdentity,
   range: Range,
-): AsyncGenerator<EventRecord[]> {
+  page: PageTaker,
+): AsyncGenerator<number> {
   const head = await bucket.lookUp(() => bucket.streamHead(stream));
   if (head === null) return;
   // Events of one stream lie far apart as a rule: reading much around each is waste.
@@ -49,10 +110,11 @@ export async function* scanStream(
   const at: StreamPlace = { segment: null };
   if (range.backward && range.end > head.version) at.before = { partition, sequence: head.sequence };
   const next = (from: number, end: number, wanted: number) =>
-    streamPage(bucket, reader, stream, at, { from, end, backward: range.backward, limit: wanted });
+    takeStream(bucket, reader, stream, at, { from, end, backward: range.backward, limit: wanted }, page);
   yield* pages(
     bucket,
     range,
+    page,
     head.version + 1,
     next,
     () => `stream ${JSON.stringify(textOf(stream.streamIdBytes, 0, stream.streamIdBytes.length))}`,
@@ -74,10 +136,23 @@ export function streamPage(
   at: StreamPlace,
   range: Range,
 ): EventRecord[] {
-  const page = { events: [] as EventRecord[], bytes: 0 };
+  const page = new RecordPage();
+  takeStream(bucket, reader, stream, at, range, page);
+  return page.records;
+}
+
+function takeStream(
+  bucket: Bucket,
+  reader: FrameReader,
+  stream: StreamIdentity,
+  at: StreamPlace,
+  range: Range,
+  page: PageTaker,
+): void {
   const place = { ...at }; // Should it fail, the reader is where it was.
-  for (let hops = 0; hops < HOPS_MAX && page.bytes < PAGE_BYTES_MAX; hops++) {
-    const taken = page.events.length;
+  let bytes = 0;
+  for (let hops = 0; hops < HOPS_MAX && bytes < PAGE_BYTES_MAX; hops++) {
+    const taken = page.count;
     const rest = { ...range, limit: range.limit - taken };
     if (range.backward) rest.end -= taken;
     else rest.from += taken;
@@ -86,8 +161,8 @@ export function streamPage(
       ? placesBefore(bucket, rest, place) ?? placesBackward(bucket, stream, rest, place.segment)
       : placesForward(bucket, stream, rest, place.segment);
     if (found === null) break;
-    takeEvents(bucket, reader, stream, place, rest, found, page);
-    if (page.events.length === taken) {
+    bytes = takeEvents(bucket, reader, stream, place, rest, found, bytes, page);
+    if (page.count === taken) {
       if (!found.hop) break;
       Object.assign(place, { segment: null, before: null }); // It is not where it was said to be: it is looked for.
     } else if (place.before == null) {
@@ -95,10 +170,9 @@ export function streamPage(
     }
   }
   Object.assign(at, place);
-  return page.events;
 }
 
-/** Takes the events at places in a segment into a page, as many as it holds. */
+/** Takes the events at places in a segment, until the page has `bytes` enough; says how many it has then. */
 function takeEvents(
   bucket: Bucket,
   reader: FrameReader,
@@ -106,47 +180,56 @@ function takeEvents(
   at: StreamPlace,
   { from, end, backward }: Range,
   { segment, places }: Found,
-  page: { events: EventRecord[]; bytes: number },
-): void {
+  bytes: number,
+  page: PageTaker,
+): number {
   at.segment = segment.number;
   let next = backward ? end - 1 : from;
-  for (let first = 0, last; first < places.length && page.bytes < PAGE_BYTES_MAX; first = last) {
+  for (let first = 0, last; first < places.length && bytes < PAGE_BYTES_MAX; first = last) {
     const { offset } = places[first]!;
     for (last = first + 1; last < places.length && places[last]!.offset === offset; last++);
     const inFrame = places.slice(first, last);
     // Whoever reads back does not follow, and goes where the frame says that the event before is.
-    const live = backward ? null : bucket.liveFrame(segment, offset);
-    const events = live !== null
-      ? liveEventsOfStream(live, stream)
-      : eventsOfStream(bucket.frame(reader, segment, offset), stream, inFrame, backward);
+    const live = backward || page.takeRecord === null ? null : bucket.liveFrame(segment, offset);
+    const frame = live === null ? bucket.frame(reader, segment, offset) : null;
+    const records = live === null ? null : liveEventsOfStream(live, stream);
+    const placed = frame === null ? null : placesOfStream(frame, stream, inFrame, backward);
     for (const { version } of inFrame) {
-      if (page.bytes >= PAGE_BYTES_MAX) break;
+      if (bytes >= PAGE_BYTES_MAX) break;
       // Of two candidates for one version the other is of a foreign stream with the same hash.
       if (version !== next) continue;
-      const event = events.get(version);
-      if (event === undefined) continue;
-      const { record, bytes, prev } = event;
-      page.events.push(record);
-      page.bytes += bytes;
+      const event = records?.get(version);
+      const place = placed?.get(version);
+      if (event !== undefined) {
+        page.takeRecord!(event.record);
+        bytes += event.bytes;
+      } else if (place !== undefined) {
+        bytes += takeAt(frame!, place, page);
+        const { partition, sequence, prev } = frame!;
+        if (backward) at.before = prev === 0 ? null : { partition, sequence: sequence - prev };
+      } else {
+        continue;
+      }
       next += backward ? -1 : 1;
-      if (backward) at.before = prev === 0 ? null : { partition: record.partition, sequence: record.sequence - prev };
     }
   }
+  return bytes;
 }
 
-/** Pages of a partition. Nothing beyond the head as it is when the scan begins. */
+/** Pages of a partition, into `page`; of each the number of its events. Nothing beyond the head as it is when the scan begins. */
 export async function* scanPartition(
   bucket: Bucket,
   pool: FilePool,
   partition: number,
   range: Range,
-): AsyncGenerator<EventRecord[]> {
+  page: PageTaker,
+): AsyncGenerator<number> {
   const head = bucket.partitionHead(partition);
   if (head === null) return;
   const reader = new FrameReader(pool, range.backward || range.limit <= FEW ? LOOKUP_BYTES : SCAN_BYTES);
   const next = (from: number, end: number, wanted: number) =>
-    partitionPage(bucket, reader, partition, { from, end, backward: range.backward, limit: wanted });
-  yield* pages(bucket, range, head + 1, next, () => `partition ${partition}`);
+    takePartition(bucket, reader, partition, { from, end, backward: range.backward, limit: wanted }, page);
+  yield* pages(bucket, range, page, head + 1, next, () => `partition ${partition}`);
 }
 
 /** The first events of a range of a partition, at most a page; none when they cannot be found. @throws {Damaged} | {IndexDamaged} */
@@ -154,64 +237,76 @@ export function partitionPage(
   bucket: Bucket,
   reader: FrameReader,
   partition: number,
-  { from, end, backward, limit, transactionId = null }: Range,
+  range: Range,
 ): EventRecord[] {
+  const page = new RecordPage();
+  takePartition(bucket, reader, partition, range, page);
+  return page.records;
+}
+
+function takePartition(
+  bucket: Bucket,
+  reader: FrameReader,
+  partition: number,
+  { from, end, backward, limit, transactionId = null }: Range,
+  page: PageTaker,
+): void {
   const segment = segmentOfSequence(bucket, partition, backward ? end - 1 : from);
-  if (segment === null) return [];
+  if (segment === null) return;
   const held = segment.index.partitionRange(partition)!;
   const start = backward ? Math.max(from, held.first, end - limit) : from;
   const stop = backward ? end : Math.min(end, held.end, from + limit);
   const offsets = segment.index.partitionOffsets(partition, start, stop);
-  const page: EventRecord[] = [];
   let bytes = 0;
   for (let first = start, last = stop - 1; first <= last && bytes < PAGE_BYTES_MAX;) {
     const low = backward ? startOfRun(offsets, last - start) + start : first;
     const high = backward ? last : endOfRun(offsets, first - start) + start;
     const offset = offsets[low - start]!;
-    const live = bucket.liveFrame(segment, offset);
-    if (live === null && low === high) {
-      // A transaction of one event, as most are: no lists for it.
+    const live = page.takeRecord === null ? null : bucket.liveFrame(segment, offset);
+    if (live === null) {
       const frame = bucket.frame(reader, segment, offset);
-      while (frame.next() && frame.sequence < low);
-      if (frame.sequence !== low) throw new Damaged(segment.path, offset, `sequence ${low} is not in its frame`);
-      const record = frame.record();
-      if (transactionId !== null && record.transactionId !== transactionId) break;
-      page.push(record);
-      bytes += frame.eventBytes;
-      if (backward) last = low - 1;
-      else first = low + 1;
-      continue;
-    }
-    const events = live !== null
-      ? liveEventsBetween(live, low, high)
-      : eventsBetween(bucket.frame(reader, segment, offset), low, high);
-    if (events === null) throw new Damaged(segment.path, offset, `sequence ${high} is not in its frame`);
-    if (transactionId !== null && events[0]!.record.transactionId !== transactionId) break;
-    if (backward) events.reverse();
-    for (const event of events) {
-      if (bytes >= PAGE_BYTES_MAX) break;
-      page.push(event.record);
-      bytes += event.bytes;
+      if (transactionId !== null && frame.transactionId !== transactionId) break;
+      bytes = takeBetween(frame, segment, offset, low, high, backward, bytes, page);
+    } else {
+      const events = liveEventsBetween(live, low, high);
+      if (events === null) throw new Damaged(segment.path, offset, `sequence ${high} is not in its frame`);
+      if (transactionId !== null && events[0]!.record.transactionId !== transactionId) break;
+      if (backward) events.reverse();
+      for (const event of events) {
+        if (bytes >= PAGE_BYTES_MAX) break;
+        page.takeRecord!(event.record);
+        bytes += event.bytes;
+      }
     }
     if (backward) last = low - 1;
     else first = high + 1;
   }
-  return page;
 }
 
 async function* pages(
   bucket: Bucket,
   range: Range,
+  page: PageTaker,
   headEnd: number,
-  next: (from: number, end: number, wanted: number) => EventRecord[],
+  next: (from: number, end: number, wanted: number) => void,
   what: () => string,
-): AsyncGenerator<EventRecord[]> {
+): AsyncGenerator<number> {
   let { from } = range;
   let end = Math.min(range.end, headEnd);
   let left = Math.min(range.limit, end - from);
   while (left > 0) {
-    const page = await bucket.lookUp(() => next(from, end, Math.min(left, PAGE_EVENTS_MAX)));
-    if (page.length === 0) {
+    const count = await bucket.lookUp(() => {
+      page.begin();
+      try {
+        next(from, end, Math.min(left, PAGE_EVENTS_MAX));
+      } catch (error) {
+        page.takeBack(); // In the same step: what was begun is never seen.
+        throw error;
+      }
+      if (page.count === 0) page.takeBack();
+      return page.count;
+    });
+    if (count === 0) {
       throw bucket.damage ??
         new Damaged(
           `bucket ${bucket.number}`,
@@ -219,10 +314,10 @@ async function* pages(
           `event ${range.backward ? end - 1 : from} of ${what()} cannot be found`,
         );
     }
-    left -= page.length;
-    if (range.backward) end -= page.length;
-    else from += page.length;
-    yield page;
+    left -= count;
+    if (range.backward) end -= count;
+    else from += count;
+    yield count;
   }
 }
 
@@ -232,43 +327,66 @@ async function* pages(
 interface FoundEvent {
   record: EventRecord;
   bytes: number;
-  /** How many sequences before it the event before it of its stream is; 0 when it is not known, or there is none. */
-  prev: number;
 }
 
-/** The events of a frame with sequences from `low` to `high`, null if they are not all there. */
-function eventsBetween(frame: Frame, low: number, high: number): FoundEvent[] | null {
-  const events: FoundEvent[] = [];
-  while (frame.next()) {
+/** Takes the events of a frame with sequences from `low` to `high`, until the page has `bytes` enough; says how many it has then. @throws {Damaged} */
+function takeBetween(
+  frame: Frame,
+  { path }: Segment,
+  offset: number,
+  low: number,
+  high: number,
+  backward: boolean,
+  bytes: number,
+  page: PageTaker,
+): number {
+  const turned: FramePlace[] | null = backward && low < high ? [] : null;
+  let next = low;
+  while (next <= high && frame.next()) {
     if (frame.sequence < low) continue;
-    events.push({ record: frame.record(), bytes: frame.eventBytes, prev: frame.prev });
-    if (frame.sequence === high) return events.length === high - low + 1 ? events : null;
+    if (frame.sequence !== next) break;
+    next++;
+    if (turned !== null) turned.push(frame.placeOfEvent);
+    else if (bytes < PAGE_BYTES_MAX) {
+      page.take(frame);
+      bytes += frame.eventBytes;
+    }
   }
-  return null;
+  if (next <= high) throw new Damaged(path, offset, `sequence ${next} is not in its frame`);
+  if (turned === null) return bytes;
+  for (let i = turned.length - 1; i >= 0 && bytes < PAGE_BYTES_MAX; i--) bytes += takeAt(frame, turned[i]!, page);
+  return bytes;
 }
 
-/** The events of a stream in a frame, by version, as far as they are among `places`. */
-function eventsOfStream(
+/** Takes the event at its place; says how many bytes it has. */
+function takeAt(frame: Frame, place: FramePlace, page: PageTaker): number {
+  frame.goTo(place);
+  frame.next();
+  page.take(frame);
+  return frame.eventBytes;
+}
+
+/** Where the events of a stream are in a frame, by version, as far as they are among `places`. */
+function placesOfStream(
   frame: Frame,
   stream: StreamIdentity,
   places: readonly { version: number }[],
   descending: boolean,
-): Map<number, FoundEvent> {
-  const events = new Map<number, FoundEvent>();
+): Map<number, FramePlace> {
+  const found = new Map<number, FramePlace>();
   // In the frame versions rise.
   for (const { version } of descending ? places.toReversed() : places) {
-    if (moveTo(frame, stream, version)) {
-      events.set(version, { record: frame.record(), bytes: frame.eventBytes, prev: frame.prev });
-    } else frame.rewind(); // It is of a foreign stream with the same hash: the cursor has passed ours.
+    if (moveTo(frame, stream, version)) found.set(version, frame.placeOfEvent);
+    else frame.rewind(); // It is of a foreign stream with the same hash: the cursor has passed ours.
   }
-  return events;
+  return found;
 }
 
 function liveEventsBetween({ firstSequence, events, eventBytes }: CachedFrame, low: number, high: number) {
   const from = low - firstSequence;
   const end = high + 1 - firstSequence;
   if (from < 0 || end > events.length) return null;
-  return events.slice(from, end).map((record, i): FoundEvent => ({ record, bytes: eventBytes[from + i]!, prev: 0 }));
+  return events.slice(from, end).map((record, i): FoundEvent => ({ record, bytes: eventBytes[from + i]! }));
 }
 
 function liveEventsOfStream(frame: CachedFrame, { streamIdBytes, partitionKey }: StreamIdentity) {
@@ -277,7 +395,7 @@ function liveEventsOfStream(frame: CachedFrame, { streamIdBytes, partitionKey }:
   const found = new Map<number, FoundEvent>();
   frame.events.forEach((record, i) => {
     if (record.streamId !== streamId || record.partitionKey !== key) return;
-    found.set(record.version, { record, bytes: frame.eventBytes[i]!, prev: 0 });
+    found.set(record.version, { record, bytes: frame.eventBytes[i]! });
   });
   return found;
 }

@@ -8,7 +8,7 @@
  * @module
  */
 import { InvalidArgument } from "./errors.ts";
-import type { AppendResult, EventRecord, Transaction } from "./event.ts";
+import type { AppendReceiver, AppendResult, EventRecord, StoredEvent, Transaction } from "./event.ts";
 
 export interface ReadOptions {
   /** First version or sequence, 0 when left out. */
@@ -55,9 +55,22 @@ export interface StoreStatus {
   };
 }
 
+/** Takes the events of a scan from where they lie, page by page, each page in one step of the event loop. */
+export interface EventSink {
+  /** A page begins. */
+  begin(): void;
+  take(event: StoredEvent): void;
+  /** What came since `begin` is no page: it comes again, or an error does. In the same step. */
+  takeBack(): void;
+}
+
 /** Events in order. Iterate it for events one by one, or `pages()` for arrays of at most 256 events, which is faster. It reads as it is iterated, and may be iterated once. */
 export class Scan implements AsyncIterable<EventRecord> {
-  constructor(readonly pages: () => AsyncIterable<EventRecord[]>) {}
+  constructor(
+    readonly pages: () => AsyncIterable<EventRecord[]>,
+    /** The pages into a sink, of each its number of events: no object is made of any. A store may lack it. */
+    readonly pagesInto?: (sink: EventSink) => AsyncIterable<number>,
+  ) {}
 
   async *[Symbol.asyncIterator](): AsyncGenerator<EventRecord> {
     for await (const page of this.pages()) yield* page;
@@ -161,6 +174,12 @@ export interface EventStore extends AsyncDisposable {
    * @throws {InvalidArgument} | {LimitExceeded} | {WrongExpectedVersion} | {DuplicateEventId} | {DiskFull} | {Damaged} | {StoreClosed}
    */
   append(transaction: Transaction): Promise<AppendResult>;
+
+  /**
+   * As `append`, for a listener: all that a batch decided is told in one step, without a promise and without text that
+   * would only be written out as bytes. A store may lack it.
+   */
+  appendFor?(transaction: Transaction, receiver: AppendReceiver): void;
 
   /** The event of this id, null if there is none. @throws {InvalidArgument} not a UUID */
   event(eventId: string): Promise<EventRecord | null>;

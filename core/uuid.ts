@@ -37,6 +37,16 @@ export function formatUuid(bytes: Uint8Array, at = 0): string {
   );
 }
 
+/** The same as `formatUuid`, as ASCII straight into `into`: where the text is only written out, it need not be made. */
+export function writeUuid(into: Uint8Array, at: number, bytes: Uint8Array, from = 0): void {
+  for (let i = 0; i < 16; i++) {
+    if (i === 4 || i === 6 || i === 8 || i === 10) into[at++] = HYPHEN;
+    const byte = bytes[from + i]!;
+    into[at++] = HIGH[byte]!;
+    into[at++] = LOW[byte]!;
+  }
+}
+
 function codeOfDigit(digit: number): number {
   return digit.toString(16).charCodeAt(0);
 }
@@ -77,6 +87,11 @@ export function uuidV5(namespace: Uint8Array, bytes: Uint8Array, from = 0, to = 
   return uuid;
 }
 
+/** Whether a UUID may be one that `uuidV5` made. */
+export function isMadeFromName(uuid: Uint8Array): boolean {
+  return uuid[6]! >>> 4 === 5;
+}
+
 /** A new event id for a partition hash: `now` in milliseconds, chance from `random`. */
 export function newEventId(partitionHash: number, now: number, random: (bytes: Uint8Array) => void): Uint8Array {
   const id = shortLived.take(16);
@@ -101,6 +116,19 @@ export function transactionIdOf(firstEventId: Uint8Array, eventCount: number): U
   id[6] = id[6]! & 0x0f | 0x40;
   id[8] = id[8]! & 0x3f | (eventCount === 1 ? 0x80 : 0x00);
   return id;
+}
+
+/** The same as text, straight into `into`, of the first event's id that is in `bytes` from `from`. */
+export function writeTransactionId(
+  into: Uint8Array,
+  at: number,
+  bytes: Uint8Array,
+  from: number,
+  eventCount: number,
+): void {
+  writeUuid(into, at, bytes, from);
+  into[at + 14] = HIGH[0x40]!;
+  into[at + 19] = HIGH[bytes[from + 8]! & 0x3f | (eventCount === 1 ? 0x80 : 0x00)]!;
 }
 
 /** Whether the transaction of this id has more than one event. */

@@ -181,6 +181,15 @@ export class Arguments {
     return i < count && isText(kinds[i]!) ? textOrNull(bytes, base + starts[i]!, base + ends[i]!) : null;
   }
 
+  /** Whether the next word begins like an object or array of JSON, or with a blank: most do not, and need not be made text. */
+  get mayBeJson(): boolean {
+    const i = this.#at;
+    const { bytes, base, starts, ends, count } = this.#words;
+    if (i >= count || starts[i] === ends[i]) return false;
+    const first = bytes[base + starts[i]!]!;
+    return first === 0x5b || first === 0x7b || first <= 0x20 || first > 0x7f;
+  }
+
   /** All words that are left, as text: not so many that a reply to each would fill the memory. */
   rest(what: string): string[] {
     const words: string[] = [];

@@ -105,8 +105,7 @@ export class Connection implements Link, Holder {
   changed(): void {
     if (!this.#flushing && this.session.reply.length > 0) {
       this.#flushing = true;
-      // In a later microtask: the answers of one batch come one by one, in one turn.
-      queueMicrotask(() => queueMicrotask(() => void this.#flush()));
+      void this.#flush();
     }
     const { largeCommands } = this.#server;
     if (!largeCommands.quiet) largeCommands.giveBack(this, this.#inputBytes);
@@ -229,12 +228,14 @@ export class Connection implements Link, Holder {
 
   async #flush(): Promise<void> {
     const { reply } = this.session;
+    await null; // The answers of one batch come one by one, in one step.
     try {
       while (reply.length > 0) {
         const bytes = reply.take();
         this.#sending = bytes.length;
         while (this.#sending > 0) {
-          const count = await this.#socket.write(bytes.subarray(bytes.length - this.#sending));
+          const sent = bytes.length - this.#sending;
+          const count = await this.#socket.write(sent === 0 ? bytes : bytes.subarray(sent));
           this.#sending -= count;
           this.#server.counters.bytesOut += count;
           this.wake();

@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { writeTransactionId, writeUuid } from "../core/uuid.ts";
 import {
   ARRAY,
   BOOLEAN,
@@ -28,14 +29,26 @@ import {
   type Value,
 } from "./value.ts";
 
+interface Size {
+  bytes: number;
+  spareMax: number;
+  spare: Uint8Array<ArrayBuffer>[];
+}
+
 /**
- * Buffers that are used again, over all links, and how many wait for it: one size for the replies of a usual flush, one
- * for a page of a scan. To make and zero them anew costs more than to fill them. A quiet link holds none.
+ * Buffers that are used again, over all links, and how many wait for it: one size for a reply or two, one for a flush of
+ * many, one for a page of a scan. To make and zero them anew costs more than to fill them. A quiet link holds none.
+ * The smallest are many, because the clients of a batch are all answered at once.
  */
-const SMALL = { bytes: 16 * 1024, spareMax: 64, spare: [] as Uint8Array<ArrayBuffer>[] };
-const LARGE = { bytes: 256 * 1024, spareMax: 16, spare: [] as Uint8Array<ArrayBuffer>[] };
+const SIZES: readonly Size[] = [
+  { bytes: 1024, spareMax: 1024, spare: [] },
+  { bytes: 16 * 1024, spareMax: 64, spare: [] },
+  { bytes: 256 * 1024, spareMax: 16, spare: [] },
+];
 /** Error texts are cut here: a client may repeat 64 MiB of its own. */
 const ERROR_CHARS_MAX = 1024;
+
+const COPIED_BY_HAND_MAX = 64;
 
 const CR = 0x0d;
 const LF = 0x0a;
@@ -61,6 +74,11 @@ export class Encoder {
   /** Bytes written since the link began. */
   get written(): number {
     return this.#taken + this.#length;
+  }
+
+  /** Takes back what was written since `length` was this: in the same step, before anything is handed over. */
+  cutTo(length: number): void {
+    this.#length = length;
   }
 
   /** Hands over what was written. Give the memory back with `reuse` when it is sent. */
@@ -114,6 +132,20 @@ export class Encoder {
     this.#crlf();
   }
 
+  /** A bulk string of the bytes from `from` to `to`. */
+  bulkOf(bytes: Uint8Array, from: number, to: number): void {
+    const length = to - from;
+    this.#head(BULK, length);
+    this.#reserve(length + 2);
+    const into = this.#bytes;
+    const at = this.#length;
+    // A view and a call of `set` cost more than a few stores.
+    if (length <= COPIED_BY_HAND_MAX) { for (let i = 0; i < length; i++) into[at + i] = bytes[from + i]!; }
+    else into.set(bytes.subarray(from, to), at);
+    this.#length = at + length;
+    this.#crlf();
+  }
+
   array(count: number): void {
     this.#head(ARRAY, count);
   }
@@ -155,6 +187,23 @@ export class Encoder {
     const bytes = this.#bytes;
     const at = this.#length - back;
     for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
+  }
+
+  /** A UUID over bytes that were just written, from `back` bytes before the end. */
+  uuidOver(back: number, uuid: Uint8Array, from = 0): void {
+    writeUuid(this.#bytes, this.#length - back, uuid, from);
+  }
+
+  /** The same of a transaction's id, which is made of that of its first event. */
+  transactionIdOver(back: number, firstEventId: Uint8Array, from: number, eventCount: number): void {
+    writeTransactionId(this.#bytes, this.#length - back, firstEventId, from, eventCount);
+  }
+
+  /** A UUID as it stands, inside something that was begun with `raw`. */
+  uuid(uuid: Uint8Array): void {
+    this.#reserve(36);
+    writeUuid(this.#bytes, this.#length, uuid);
+    this.#length += 36;
   }
 
   /** Digits as they stand, inside something that was begun with `raw`. */
@@ -259,8 +308,8 @@ export class Encoder {
   #reserve(count: number): void {
     const needed = this.#length + count;
     if (needed <= this.#bytes.length) return;
-    const size = needed <= SMALL.bytes ? SMALL : needed <= LARGE.bytes ? LARGE : null;
-    const larger = size === null
+    const size = SIZES.find(({ bytes }) => needed <= bytes);
+    const larger = size === undefined
       ? new Uint8Array(Math.max(needed, 2 * this.#bytes.length))
       : size.spare.pop() ?? new Uint8Array(size.bytes);
     larger.set(this.#bytes.subarray(0, this.#length));
@@ -272,8 +321,8 @@ export class Encoder {
 /** Gives back the memory of what `take` handed over. */
 export function reuse(bytes: Uint8Array<ArrayBuffer>): void {
   const { buffer } = bytes;
-  const size = buffer.byteLength === SMALL.bytes ? SMALL : buffer.byteLength === LARGE.bytes ? LARGE : null;
-  if (size !== null && size.spare.length < size.spareMax) size.spare.push(new Uint8Array(buffer));
+  const size = SIZES.find(({ bytes }) => buffer.byteLength === bytes);
+  if (size !== undefined && size.spare.length < size.spareMax) size.spare.push(new Uint8Array(buffer));
 }
 
 /** Without CR, LF and other control characters, which would end a line early or play with a terminal. */

@@ -17,7 +17,7 @@ import {
   StoreClosed,
   WrongExpectedVersion,
 } from "../core/errors.ts";
-import type { AppendResult, EventRecord } from "../core/event.ts";
+import type { Appended, EventRecord, StoredEvent } from "../core/event.ts";
 import type { Encoder } from "./encoder.ts";
 import { ReplyError } from "./value.ts";
 
@@ -52,40 +52,47 @@ const PAYLOAD = bytes("+payload\r\n");
 const CRLF = bytes("\r\n");
 
 /** The reply of EAPPEND: the only event of a transaction. */
-export function writeAppended(reply: Encoder, result: AppendResult): void {
-  const event = result.events[0]!;
+export function writeAppended(
+  reply: Encoder,
+  { partitionKey, partition, firstSequence, versions, events }: Appended,
+): void {
+  const event = events[0]!;
   reply.raw(APPENDED[reply.protocol]);
-  reply.over(EVENT_ID_BACK, event.eventId);
-  reply.over(PARTITION_KEY_BACK, result.partitionKey);
-  reply.digits(result.partition);
+  reply.uuidOver(EVENT_ID_BACK, event.eventId);
+  reply.uuidOver(PARTITION_KEY_BACK, partitionKey);
+  reply.digits(partition);
   reply.raw(PARTITION_SEQUENCE);
-  reply.digits(event.sequence);
+  reply.digits(firstSequence);
   reply.raw(STREAM_VERSION);
-  reply.digits(event.version);
+  reply.digits(versions[0]!);
   reply.raw(TIMESTAMP);
   reply.digits(event.timestamp);
   reply.raw(CRLF);
 }
 
 /** The reply of EMAPPEND: a transaction, its events in the order of the request. */
-export function writeTransaction(reply: Encoder, result: AppendResult): void {
+export function writeTransaction(
+  reply: Encoder,
+  { partitionKey, partition, firstSequence, versions, events }: Appended,
+): void {
   reply.raw(TRANSACTION[reply.protocol]);
-  reply.ascii(result.partitionKey);
+  reply.uuid(partitionKey);
   reply.raw(PARTITION_ID);
-  reply.digits(result.partition);
+  reply.digits(partition);
   reply.raw(FIRST_SEQUENCE);
-  reply.digits(result.firstSequence);
+  reply.digits(firstSequence);
   reply.raw(LAST_SEQUENCE);
-  reply.digits(result.lastSequence);
+  reply.digits(firstSequence + events.length - 1);
   reply.raw(EVENTS_AFTER_NUMBER);
-  reply.array(result.events.length);
-  for (const event of result.events) {
+  reply.array(events.length);
+  for (let i = 0; i < events.length; i++) {
+    const event = events[i]!;
     reply.raw(TRANSACTION_EVENT[reply.protocol]);
-    reply.ascii(event.eventId);
+    reply.uuid(event.eventId);
     reply.raw(STREAM_ID_AFTER_NUMBER);
     reply.text(event.streamId);
     reply.raw(STREAM_VERSION_AFTER_BULK);
-    reply.digits(event.version);
+    reply.digits(versions[i]!);
     reply.raw(TIMESTAMP);
     reply.digits(event.timestamp);
     reply.raw(CRLF);
@@ -113,6 +120,30 @@ export function writeRecord(reply: Encoder, record: EventRecord): void {
   reply.bulk(record.metadata);
   reply.raw(PAYLOAD);
   reply.bulk(record.payload);
+}
+
+/** The same, of an event where it lies. */
+export function writeStored(reply: Encoder, event: StoredEvent): void {
+  const { bytes } = event;
+  reply.raw(RECORD[reply.protocol]);
+  reply.uuidOver(EVENT_ID_BACK, bytes, event.eventIdAt);
+  reply.uuidOver(PARTITION_KEY_BACK, event.partitionKeyBytes());
+  reply.digits(event.partition);
+  reply.raw(TRANSACTION_ID);
+  reply.transactionIdOver(TRANSACTION_ID_BACK, bytes, event.firstEventAt, event.count);
+  reply.digits(event.sequence);
+  reply.raw(STREAM_VERSION);
+  reply.digits(event.version);
+  reply.raw(TIMESTAMP);
+  reply.digits(event.timestamp);
+  reply.raw(STREAM_ID_AFTER_NUMBER);
+  reply.bulkOf(bytes, event.streamIdAt, event.streamIdEnd);
+  reply.raw(EVENT_NAME);
+  reply.bulkOf(bytes, event.nameAt, event.nameEnd);
+  reply.raw(METADATA);
+  reply.bulkOf(bytes, event.metadataAt, event.payloadAt);
+  reply.raw(PAYLOAD);
+  reply.bulkOf(bytes, event.payloadAt, event.payloadEnd);
 }
 
 /** Begins the reply of a scan: `count` records follow. */

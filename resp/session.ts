@@ -15,7 +15,7 @@
  *
  * @module
  */
-import type { AppendResult, Transaction } from "../core/event.ts";
+import { type Appended, appendedOf, type AppendReceiver, type Transaction } from "../core/event.ts";
 import type { EventStore, Subscription } from "../core/store.ts";
 import { Arguments, shown } from "./arguments.ts";
 import type { AppendingCommand, Client, Context, Flow, ReadingCommand, Server } from "./commands/command.ts";
@@ -48,15 +48,33 @@ export interface Link extends Flow, PushLink {
   readonly readBufferBytes: number;
 }
 
-type Append = {
-  kind: "append";
-  command: AppendingCommand;
-  transaction: Transaction;
-  /** Undefined until the store has decided. */
-  result: AppendResult | undefined;
-  failure: unknown;
-  started: boolean;
-};
+/** An append that was asked for, and is told what became of it. */
+class Append implements AppendReceiver {
+  readonly kind = "append";
+  /** One of them is set when the store has decided. */
+  appended: Appended | null = null;
+  failure: ReplyError | null = null;
+  started = false;
+  next: Pending | null = null;
+
+  constructor(
+    readonly session: Session,
+    readonly command: AppendingCommand,
+    readonly transaction: Transaction,
+    readonly bytes: number,
+  ) {}
+
+  stored(appended: Appended): void {
+    this.appended = appended;
+    this.session.decided(this);
+  }
+
+  refused(error: unknown): void {
+    this.failure = this.session.failureOf(error, this.command.name);
+    this.session.decided(this);
+  }
+}
+
 type Read = {
   kind: "read";
   command: ReadingCommand;
@@ -65,7 +83,7 @@ type Read = {
   done: boolean;
 };
 type Answer = { kind: "answer"; run: (reply: Encoder) => void };
-type Pending = (Append | Read | Answer) & { bytes: number; next: Pending | null };
+type Pending = Append | ((Read | Answer) & { bytes: number; next: Pending | null });
 
 export class Session implements Client, Replies {
   readonly reply: Encoder;
@@ -89,6 +107,8 @@ export class Session implements Client, Replies {
   #pendingBytes = 0;
   /** Reads among them. While there is one, no append that comes now may begin. */
   #pendingReads = 0;
+  /** In `#advance`: what is decided meanwhile is seen there. */
+  #advancing = false;
   /** Waiting for room before the next answer. */
   #held = false;
   /** Bytes of replies before that of the read under way, null when none is. */
@@ -233,16 +253,7 @@ export class Session implements Client, Replies {
   }
 
   #append(command: AppendingCommand, transaction: Transaction, bytes: number): void {
-    const append: Append & Pending = {
-      kind: "append",
-      command,
-      transaction,
-      result: undefined,
-      failure: undefined,
-      started: false,
-      bytes,
-      next: null,
-    };
+    const append = new Append(this, command, transaction, bytes);
     this.#push(append);
     if (this.#pendingReads === 0) this.#start(append);
   }
@@ -255,7 +266,7 @@ export class Session implements Client, Replies {
 
   #answer(run: Answer["run"], bytes: number): void {
     if (this.#pending > 0) return this.#push({ kind: "answer", run, bytes, next: null });
-    this.#write("answers", run);
+    this.#write(run);
     this.#link.changed();
   }
 
@@ -267,47 +278,53 @@ export class Session implements Client, Replies {
     this.#pendingBytes += pending.bytes;
   }
 
-  #start(append: Append & Pending): void {
+  #start(append: Append): void {
     append.started = true;
-    let result: Promise<AppendResult>;
+    const store = this.#store;
     try {
-      result = this.#store.append(append.transaction);
+      if (store.appendFor !== undefined) return store.appendFor(append.transaction, append);
+      store.append(append.transaction).then(
+        (result) => append.stored(appendedOf(result)),
+        (error) => append.refused(error),
+      );
     } catch (error) {
-      result = Promise.reject(error);
+      append.refused(error);
     }
-    result.then((result) => {
-      append.result = result;
-      if (this.#first === append) this.#advance();
-    }, (error) => {
-      append.failure = this.#replyErrorOf(error, "appends", append.command.name);
-      if (this.#first === append) this.#advance();
-    });
+  }
+
+  /** The store has decided about an append. */
+  decided(append: Append): void {
+    if (this.#first === append && !this.#advancing) this.#advance();
+  }
+
+  /** What the client is told of an append that was refused. */
+  failureOf(error: unknown, name: string): ReplyError {
+    return this.#replyErrorOf(error, "appends", name);
   }
 
   /** Answers from the first on, as far as the store has decided. */
   #advance(): void {
+    this.#advancing = true;
     for (let pending = this.#first; pending !== null; pending = this.#first) {
       if (this.#link.crowded) {
         this.#hold();
         break;
       }
       if (pending.kind === "append") {
-        const { command, result } = pending;
-        if (result !== undefined) this.#write("appends", (reply) => command.answer(reply, result));
-        else if (pending.failure !== undefined) this.#fail(pending.failure as ReplyError);
-        else {
-          if (!pending.started) this.#start(pending);
-          break;
-        }
+        if (!pending.started) this.#start(pending); // It may be refused at once.
+        if (pending.appended !== null) this.#answerAppend(pending.command, pending.appended);
+        else if (pending.failure !== null) this.#fail(pending.failure);
+        else break;
       } else if (pending.kind === "read") {
         if (!pending.started) void this.#run(pending);
         if (!pending.done) break;
-      } else this.#write("answers", pending.run);
+      } else this.#write(pending.run);
       this.#first = pending.next;
       if (this.#first === null) this.#last = null;
       this.#pending--;
       this.#pendingBytes -= pending.bytes;
     }
+    this.#advancing = false;
     this.#link.changed();
   }
 
@@ -345,13 +362,24 @@ export class Session implements Client, Replies {
   }
 
   /** Writes a reply, or the error that it failed with. For a client that has gone it would only fill the memory. */
-  #write(doing: "appends" | "answers", write: (reply: Encoder) => void): void {
+  #write(write: (reply: Encoder) => void): void {
     if (this.#link.gone) return;
     const before = this.#replied;
     try {
       write(this.reply);
     } catch (error) {
-      this.#failSince(before, error, doing, this.#lastCommand);
+      this.#failSince(before, error, "answers", this.#lastCommand);
+    }
+  }
+
+  /** The same for an append, without a function of its own. */
+  #answerAppend(command: AppendingCommand, appended: Appended): void {
+    if (this.#link.gone) return;
+    const before = this.#replied;
+    try {
+      command.answer(this.reply, appended);
+    } catch (error) {
+      this.#failSince(before, error, "appends", command.name);
     }
   }
 

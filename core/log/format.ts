@@ -29,7 +29,7 @@
  */
 import { crc32 } from "node:zlib";
 import { equalBytes } from "../bytes.ts";
-import type { AdmittedTransaction, EventRecord } from "../event.ts";
+import { type AdmittedTransaction, type EventRecord, type StoredEvent, STREAM_ID_BYTES_MAX } from "../event.ts";
 import { shortLived } from "../slab.ts";
 import { textOf } from "../text.ts";
 import { formatUuid, PARTITION_KEY_NAMESPACE, transactionIdOf, uuidV5 } from "../uuid.ts";
@@ -243,7 +243,7 @@ export interface FramePlace {
 }
 
 /** One verified frame: its facts, and a cursor over its events. */
-export class Frame {
+export class Frame implements StoredEvent {
   readonly crc: number;
   readonly prevChainLow: number;
   readonly prevChainHigh: number;
@@ -256,7 +256,8 @@ export class Frame {
   readonly partitionKey: Uint8Array | null;
   readonly #time: number;
   readonly #flags: number;
-  readonly #firstEventAt: number;
+  /** Where the id of its first event is. */
+  readonly firstEventAt: number;
 
   // The event under the cursor.
   #next = 0;
@@ -267,10 +268,10 @@ export class Frame {
   timestamp = 0;
   streamIdAt = 0;
   streamIdEnd = 0;
-  #nameAt = 0;
-  #nameEnd = 0;
-  #metadataAt = 0;
-  #payloadAt = 0;
+  nameAt = 0;
+  nameEnd = 0;
+  metadataAt = 0;
+  payloadAt = 0;
 
   // What all events of the frame share as text, made when first asked for.
   #partitionKeyText: string | undefined;
@@ -299,7 +300,7 @@ export class Frame {
       this.partitionKey = null;
     }
     this.count = this.#flags & FLAG_COUNT ? this.#varint() : 1;
-    this.#firstEventAt = this.#at;
+    this.firstEventAt = this.#at;
   }
 
   /**
@@ -326,8 +327,8 @@ export class Frame {
     this.streamIdAt = this.#at;
     this.#at = this.streamIdEnd = this.#at + streamIdBytes;
     const nameBytes = this.#varint();
-    this.#nameAt = this.#at;
-    this.#at = this.#nameEnd = this.#at + nameBytes;
+    this.nameAt = this.#at;
+    this.#at = this.nameEnd = this.#at + nameBytes;
     const metadataBytes = this.#varint();
     const payloadBytes = this.#varint();
     if (this.#flags & FLAG_TIMES) {
@@ -336,9 +337,9 @@ export class Frame {
     } else {
       this.timestamp = this.#time;
     }
-    this.#metadataAt = this.#at;
-    this.#payloadAt = this.#at + metadataBytes;
-    this.#at = this.#payloadAt + payloadBytes;
+    this.metadataAt = this.#at;
+    this.payloadAt = this.#at + metadataBytes;
+    this.#at = this.payloadAt + payloadBytes;
     if (this.#at > this.end) throw new RangeError("an event ends beyond its frame");
     return true;
   }
@@ -346,12 +347,17 @@ export class Frame {
   /** Back to before the first event. */
   rewind(): void {
     this.#next = 0;
-    this.#at = this.#firstEventAt;
+    this.#at = this.firstEventAt;
   }
 
   /** Where the cursor is, to come back to. */
   get place(): FramePlace {
     return { next: this.#next, at: this.#at - this.start };
+  }
+
+  /** The place from which `next` comes to the event under the cursor. */
+  get placeOfEvent(): FramePlace {
+    return { next: this.#next - 1, at: this.eventIdAt - this.start };
   }
 
   /** Moves the cursor to a place that it was at, in this frame. */
@@ -363,6 +369,10 @@ export class Frame {
   /** Whether no event is left after the cursor. */
   get isSpent(): boolean {
     return this.#next === this.count;
+  }
+
+  get payloadEnd(): number {
+    return this.#at;
   }
 
   /** Sequence of the event under the cursor. */
@@ -384,15 +394,15 @@ export class Frame {
   }
 
   get nameBytes(): Uint8Array {
-    return this.bytes.subarray(this.#nameAt, this.#nameEnd);
+    return this.bytes.subarray(this.nameAt, this.nameEnd);
   }
 
   get metadata(): Uint8Array {
-    return this.bytes.subarray(this.#metadataAt, this.#payloadAt);
+    return this.bytes.subarray(this.metadataAt, this.payloadAt);
   }
 
   get payload(): Uint8Array {
-    return this.bytes.subarray(this.#payloadAt, this.#at);
+    return this.bytes.subarray(this.payloadAt, this.#at);
   }
 
   /** The partition key, worked out from the first event's stream where it is not stored. */
@@ -404,7 +414,7 @@ export class Frame {
       } else {
         const unread = this.#next === 0;
         if (unread) this.next();
-        this.#defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, this.bytes, this.streamIdAt, this.streamIdEnd);
+        this.#defaultKey = defaultKeyOf(this.bytes, this.streamIdAt, this.streamIdEnd);
         if (unread) this.rewind();
       }
     }
@@ -415,29 +425,32 @@ export class Frame {
   /** The 16 bytes by which the engine knows the stream of the event under the cursor: as `identify` in event.ts makes them. */
   streamKey(): Uint8Array {
     if (this.partitionKey === null && this.#next === 1) return this.partitionKeyBytes();
-    const defaultKey = uuidV5(PARTITION_KEY_NAMESPACE, this.bytes, this.streamIdAt, this.streamIdEnd);
+    const defaultKey = defaultKeyOf(this.bytes, this.streamIdAt, this.streamIdEnd);
     const key = this.partitionKeyBytes();
     return equalBytes(defaultKey, key) ? defaultKey : uuidV5(key, this.streamIdBytes);
+  }
+
+  get transactionId(): string {
+    return this.#transactionIdText ??= formatUuid(
+      transactionIdOf(this.bytes.subarray(this.firstEventAt, this.firstEventAt + 16), this.count),
+    );
   }
 
   /** The event under the cursor. It holds nothing of the frame's bytes. */
   record(): EventRecord {
     this.#partitionKeyText ??= formatUuid(this.partitionKeyBytes());
-    this.#transactionIdText ??= formatUuid(
-      transactionIdOf(this.bytes.subarray(this.#firstEventAt, this.#firstEventAt + 16), this.count),
-    );
     return {
       eventId: formatUuid(this.bytes, this.eventIdAt),
       partitionKey: this.#partitionKeyText,
       partition: this.partition,
-      transactionId: this.#transactionIdText,
+      transactionId: this.transactionId,
       sequence: this.sequence,
       streamId: textOf(this.bytes, this.streamIdAt, this.streamIdEnd),
       version: this.version,
-      name: textOf(this.bytes, this.#nameAt, this.#nameEnd),
+      name: textOf(this.bytes, this.nameAt, this.nameEnd),
       timestamp: this.timestamp,
-      metadata: copyOf(this.bytes, this.#metadataAt, this.#payloadAt),
-      payload: copyOf(this.bytes, this.#payloadAt, this.#at),
+      metadata: copyOf(this.bytes, this.metadataAt, this.payloadAt),
+      payload: copyOf(this.bytes, this.payloadAt, this.#at),
     };
   }
 
@@ -458,6 +471,24 @@ export class Frame {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** The stream that was asked for last, and its key. */
+const lastStreamId = new Uint8Array(STREAM_ID_BYTES_MAX);
+let lastStreamIdBytes = 0;
+let lastKey: Uint8Array = EMPTY;
+
+/** The default key of a stream. Who reads a stream asks for one again and again: to compare costs a tenth of hashing. */
+function defaultKeyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
+  const length = to - from;
+  let same = length === lastStreamIdBytes && length > 0;
+  for (let i = 0; same && i < length; i++) same = bytes[from + i] === lastStreamId[i];
+  if (same) return lastKey;
+  const key = uuidV5(PARTITION_KEY_NAMESPACE, bytes, from, to);
+  if (length > STREAM_ID_BYTES_MAX) return key;
+  for (let i = 0; i < length; i++) lastStreamId[i] = bytes[from + i]!;
+  lastStreamIdBytes = length;
+  return lastKey = key;
+}
 
 function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
   return from === to ? EMPTY : shortLived.copy(bytes.subarray(from, to));

@@ -12,7 +12,7 @@
  * @module
  */
 import type { Environment, Log } from "../../core/environment.ts";
-import type { AppendResult, Transaction } from "../../core/event.ts";
+import type { Appended, Transaction } from "../../core/event.ts";
 import type { EventStore, Subscription } from "../../core/store.ts";
 import type { Arguments } from "../arguments.ts";
 import type { Deliveries } from "../deliveries.ts";
@@ -48,7 +48,7 @@ export interface ReadingCommand extends Description {
 export interface AppendingCommand extends Description {
   readonly does: "appends";
   prepare(args: Arguments, context: Context): Transaction;
-  answer(reply: Encoder, result: AppendResult): void;
+  answer(reply: Encoder, appended: Appended): void;
 }
 
 export type Command = AnsweringCommand | ReadingCommand | AppendingCommand;

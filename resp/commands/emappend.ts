@@ -38,6 +38,7 @@ export const emappend: AppendingCommand = {
 };
 
 function refuseJson(args: Arguments): void {
+  if (!args.mayBeJson) return;
   const word = args.peek();
   if (word !== null && isJsonObjectOrArray(word)) {
     throw new InvalidArgument(`Expected a stream id, found JSON: give a payload as PAYLOAD ${word.slice(0, 64)}`);

@@ -7,12 +7,13 @@
  * @module
  */
 import { InvalidArgument, NoSuchPartition } from "../../core/errors.ts";
-import { type EventRecord, identify, requireUuid } from "../../core/event.ts";
+import { identify, requireUuid } from "../../core/event.ts";
 import type { EventStore, PartitionSelection, Selection, StreamSelection, Subscription } from "../../core/store.ts";
 import { formatUuid } from "../../core/uuid.ts";
 import type { Arguments } from "../arguments.ts";
-import type { Encoder } from "../encoder.ts";
+import { Encoder, reuse } from "../encoder.ts";
 import { writeRecord, writeScanHead } from "../replies.ts";
+import type { Protocol } from "../value.ts";
 import type { Flow, ReadingCommand, Server } from "./command.ts";
 import { readStream } from "./esub.ts";
 
@@ -28,8 +29,10 @@ const BLOCK_MS_MAX = 2 ** 31 - 1;
 const REPLY_BYTES_MAX = 1024 * 1024;
 /** What an event takes in a reply beside its payload and metadata. */
 const EVENT_OVERHEAD_BYTES = 512;
-/** Events that are written at once, before the client has to take some. */
+/** As many as a store gives at once. */
 const PAGE_EVENTS_MAX = 256;
+/** Bytes that are written at once, before the client has to take some. */
+const PIECE_BYTES = 128 * 1024;
 
 export const eread: ReadingCommand = {
   name: "EREAD",
@@ -56,9 +59,10 @@ export const eread: ReadingCommand = {
     return async (reply, flow) => {
       using subscription = await store.subscribe(asked);
       if (block !== undefined && !await client.waitFor(subscription, block)) return reply.null();
-      const { events, hasMore } = await readUpTo(wanted, subscription, server);
-      if (block !== undefined && events.length === 0 && !hasMore) return reply.null();
-      await write(reply, flow, events, hasMore);
+      const { events, count, hasMore } = await readUpTo(wanted, subscription, server, reply.protocol);
+      if (block !== undefined && count === 0 && !hasMore) return reply.null();
+      writeScanHead(reply, hasMore, count);
+      await write(reply, flow, events.take());
     };
   },
 };
@@ -94,29 +98,33 @@ function requireFew({ size }: ReadonlyMap<unknown, unknown>): void {
   if (size > KEYS_MAX) throw new InvalidArgument(`EREAD reads at most ${KEYS_MAX} partitions or streams at once`);
 }
 
-/** The next events, at most `count` and what fits a reply, and whether there are more. */
+/** The next events, at most `count` and what fits a reply, as they are written; and whether there are more. */
 async function readUpTo(
-  count: number,
+  most: number,
   subscription: Subscription,
   { turns }: Server,
-): Promise<{ events: EventRecord[]; hasMore: boolean }> {
-  const events: EventRecord[] = [];
+  protocol: Protocol,
+): Promise<{ events: Encoder; count: number; hasMore: boolean }> {
+  // Written page by page: records that were kept until all are there would outlive the collector's young generation.
+  const events = new Encoder(protocol);
+  let count = 0;
   let bytes = 0;
-  while (events.length < count && bytes < REPLY_BYTES_MAX) {
-    const page = await turns.take(() => subscription.read(Math.min(PAGE_EVENTS_MAX, count - events.length)));
-    if (page.length === 0) return { events, hasMore: false };
+  while (count < most && bytes < REPLY_BYTES_MAX) {
+    const page = await turns.take(() => subscription.read(Math.min(PAGE_EVENTS_MAX, most - count)));
+    if (page.length === 0) return { events, count, hasMore: false };
+    count += page.length;
     for (const event of page) {
-      events.push(event);
+      writeRecord(events, event);
       bytes += event.payload.length + event.metadata.length + EVENT_OVERHEAD_BYTES;
     }
   }
-  return { events, hasMore: await subscription.lag() > 0 };
+  return { events, count, hasMore: await subscription.lag() > 0 };
 }
 
-async function write(reply: Encoder, flow: Flow, events: EventRecord[], hasMore: boolean): Promise<void> {
-  writeScanHead(reply, hasMore, events.length);
-  for (let at = 0; at < events.length; at++) {
-    if (at > 0 && at % PAGE_EVENTS_MAX === 0) await flow.room();
-    writeRecord(reply, events[at]!);
+async function write(reply: Encoder, flow: Flow, events: Uint8Array<ArrayBuffer>): Promise<void> {
+  for (let at = 0; at < events.length; at += PIECE_BYTES) {
+    if (at > 0) await flow.room();
+    reply.raw(events.subarray(at, at + PIECE_BYTES));
   }
+  reuse(events);
 }

@@ -10,10 +10,11 @@
  * @module
  */
 import { InvalidArgument } from "../../core/errors.ts";
-import type { ReadOptions, Scan } from "../../core/store.ts";
+import type { StoredEvent } from "../../core/event.ts";
+import type { EventSink, ReadOptions, Scan } from "../../core/store.ts";
 import type { Arguments, Bound } from "../arguments.ts";
 import type { Encoder } from "../encoder.ts";
-import { writeRecord, writeScanHead } from "../replies.ts";
+import { writeRecord, writeScanHead, writeStored } from "../replies.ts";
 import type { Flow } from "./command.ts";
 
 /** Events of a reply when COUNT is left out. */
@@ -72,22 +73,49 @@ export async function answerScan(
   const inRange = Math.max(0, end - lowest);
   const limit = Math.min(inRange, count);
   if (limit === 0) return writeScanHead(reply, inRange > 0, 0);
-  const pages = read({ from: lowest, end, direction, limit }).pages()[Symbol.asyncIterator]();
-  try {
-    // The first page before the head of the reply: where reading fails at once, the client gets a proper error.
-    let page = await pages.next();
-    let left = limit;
-    if (!page.done) writeScanHead(reply, inRange > limit, limit);
-    while (!page.done) {
-      left -= page.value.length;
-      if (left < 0) break;
-      for (const record of page.value) writeRecord(reply, record);
-      if (left === 0) return;
-      await flow.room();
-      page = await pages.next();
-    }
-    throw new Error(`Expected ${limit} events from ${lowest} to ${end - 1}: read ${limit - left}`);
-  } finally {
-    await pages.return?.();
+  let head = true;
+  const writeHead = () => {
+    // With the first page: where reading fails at once, the client gets a proper error.
+    if (head) writeScanHead(reply, inRange > limit, limit);
+  };
+  const scan = read({ from: lowest, end, direction, limit });
+  const pages = scan.pagesInto?.(new PageWriter(reply, writeHead)) ?? writtenPages(scan, reply, writeHead);
+  let left = limit;
+  for await (const count of pages) {
+    head = false;
+    left -= count;
+    if (left === 0) return;
+    if (left < 0) break;
+    await flow.room();
+  }
+  throw new Error(`Expected ${limit} events from ${lowest} to ${end - 1}: read ${limit - left}`);
+}
+
+/** Writes events as they come, and takes back what is no page after all. */
+class PageWriter implements EventSink {
+  #began = 0;
+
+  constructor(readonly reply: Encoder, readonly writeHead: () => void) {}
+
+  begin(): void {
+    this.#began = this.reply.length;
+    this.writeHead();
+  }
+
+  take(event: StoredEvent): void {
+    writeStored(this.reply, event);
+  }
+
+  takeBack(): void {
+    this.reply.cutTo(this.#began);
+  }
+}
+
+/** The same for a store that gives records. */
+async function* writtenPages(scan: Scan, reply: Encoder, writeHead: () => void): AsyncGenerator<number> {
+  for await (const page of scan.pages()) {
+    writeHead();
+    for (const record of page) writeRecord(reply, record);
+    yield page.length;
   }
 }
