@@ -151,7 +151,17 @@ export class Connection implements Link, Holder {
       if (found === MORE) {
         if (!this.#mayRead) await this.until(() => this.#draining || this.#mayRead);
         if (this.#draining) return true;
-        if (!await this.#read()) return false;
+        if (this.#failure !== null) throw this.#failure;
+        this.#reading = true;
+        // Not in a function of its own, which would cost a promise and two turns of the microtasks for each read.
+        if (this.#ahead !== null) await this.#ahead;
+        else if (!this.#ended) {
+          const count = await this.#socket.read(decoder.room());
+          if (count !== null) decoder.filled(count);
+          this.#arrived(count);
+        }
+        this.#reading = false;
+        if (this.#ended) return false;
         continue;
       }
       if (found === COMMAND) session.take(decoder.words);
@@ -175,20 +185,6 @@ export class Connection implements Link, Holder {
   /** What the client makes us hold of its commands: in the read buffer, and waiting for their answers. */
   get #inputBytes(): number {
     return this.#decoder.claimedBytes + this.session.pendingBytes;
-  }
-
-  /** Reads on. False when the client sends no more. */
-  async #read(): Promise<boolean> {
-    if (this.#failure !== null) throw this.#failure;
-    this.#reading = true;
-    if (this.#ahead !== null) await this.#ahead;
-    else if (!this.#ended) {
-      const count = await this.#socket.read(this.#decoder.room());
-      if (count !== null) this.#decoder.filled(count);
-      this.#arrived(count);
-    }
-    this.#reading = false;
-    return !this.#ended;
   }
 
   #arrived(count: number | null): void {

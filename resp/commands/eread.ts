@@ -14,7 +14,7 @@ import type { Arguments } from "../arguments.ts";
 import { Encoder, reuse } from "../encoder.ts";
 import { writeRecord, writeScanHead } from "../replies.ts";
 import type { Protocol } from "../value.ts";
-import type { Flow, ReadingCommand, Server } from "./command.ts";
+import type { ReadingCommand, Server } from "./command.ts";
 import { readStream } from "./esub.ts";
 
 const COUNT_DEFAULT = 100;
@@ -31,8 +31,6 @@ const REPLY_BYTES_MAX = 1024 * 1024;
 const EVENT_OVERHEAD_BYTES = 512;
 /** As many as a store gives at once. */
 const PAGE_EVENTS_MAX = 256;
-/** Bytes that are written at once, before the client has to take some. */
-const PIECE_BYTES = 128 * 1024;
 
 export const eread: ReadingCommand = {
   name: "EREAD",
@@ -59,10 +57,14 @@ export const eread: ReadingCommand = {
     return async (reply, flow) => {
       using subscription = await store.subscribe(asked);
       if (block !== undefined && !await client.waitFor(subscription, block)) return reply.null();
-      const { events, count, hasMore } = await readUpTo(wanted, subscription, server, reply.protocol);
+      const { pages, count, hasMore } = await readUpTo(wanted, subscription, server, reply.protocol);
       if (block !== undefined && count === 0 && !hasMore) return reply.null();
       writeScanHead(reply, hasMore, count);
-      await write(reply, flow, events.take());
+      for (const [i, page] of pages.entries()) {
+        if (i > 0) await flow.room(); // The client has to take some before there is more.
+        reply.raw(page);
+        reuse(page);
+      }
     };
   },
 };
@@ -104,27 +106,21 @@ async function readUpTo(
   subscription: Subscription,
   { turns }: Server,
   protocol: Protocol,
-): Promise<{ events: Encoder; count: number; hasMore: boolean }> {
+): Promise<{ pages: Uint8Array<ArrayBuffer>[]; count: number; hasMore: boolean }> {
   // Written page by page: records that were kept until all are there would outlive the collector's young generation.
   const events = new Encoder(protocol);
+  const pages: Uint8Array<ArrayBuffer>[] = [];
   let count = 0;
   let bytes = 0;
   while (count < most && bytes < REPLY_BYTES_MAX) {
     const page = await turns.take(() => subscription.read(Math.min(PAGE_EVENTS_MAX, most - count)));
-    if (page.length === 0) return { events, count, hasMore: false };
+    if (page.length === 0) return { pages, count, hasMore: false };
     count += page.length;
     for (const event of page) {
       writeRecord(events, event);
       bytes += event.payload.length + event.metadata.length + EVENT_OVERHEAD_BYTES;
     }
+    pages.push(events.take());
   }
-  return { events, count, hasMore: await subscription.lag() > 0 };
-}
-
-async function write(reply: Encoder, flow: Flow, events: Uint8Array<ArrayBuffer>): Promise<void> {
-  for (let at = 0; at < events.length; at += PIECE_BYTES) {
-    if (at > 0) await flow.room();
-    reply.raw(events.subarray(at, at + PIECE_BYTES));
-  }
-  reuse(events);
+  return { pages, count, hasMore: await subscription.lag() > 0 };
 }
