@@ -27,8 +27,7 @@ import type { MemoryDisk } from "../log/memory_disk.ts";
 import { DIR, FILES } from "./faults.ts";
 import type { FileClass, Operation } from "./operation.ts";
 
-/** With the ends of two buckets. */
-const JOURNAL_HEADER_BYTES = 136;
+const JOURNAL_HEADER_BYTES = 4096;
 
 /** What was done to a file. */
 export interface Hit {
@@ -57,20 +56,20 @@ export function hurt(disk: MemoryDisk, { how, of, also }: Operation & { kind: "d
 /** Null where nothing came of it. */
 function hurtFile(disk: MemoryDisk, path: string, of: FileClass, how: Hit["how"], chance: Chance): Hit | null {
   const bytes = disk.contentOf(path);
-  // Most of a journal is zeros that say nothing.
-  const used = of === "journal" ? bytes.findLastIndex((byte) => byte !== 0) + 1 : bytes.length;
+  // Most of a journal and of an index file is padding: zeros that say nothing.
+  const isPadded = of !== "segment" && of !== "meta";
+  const telling = [...bytes.keys()].filter((i) => !isPadded || bytes[i] !== 0);
   // Of a journal the header is small, and as telling as all that comes after it.
-  const within = of === "journal" && chance.oneIn(3) ? Math.min(used, JOURNAL_HEADER_BYTES) : used;
-  let offset = chance.below(Math.max(1, within));
+  const header = of === "journal" ? telling.filter((i) => i < JOURNAL_HEADER_BYTES) : [];
+  const choice = header.length > 0 && chance.oneIn(3) ? header : telling;
+  let offset = choice.length > 0 ? chance.pick(choice) : 0;
   switch (how) {
     case "flip":
-      // Index files and journals are padded: most of them are zeros that mean nothing.
-      if (of !== "segment") offset = bytes.findIndex((byte, i) => i >= offset && byte !== 0);
-      if (offset < 0 || offset >= bytes.length) return null;
+      if (bytes.length === 0) return null;
       disk.flip(path, offset, 1 << chance.below(8));
       break;
     case "cut":
-      if (offset >= bytes.length) return null;
+      if (bytes.length === 0) return null;
       disk.cut(path, offset);
       break;
     case "lose":

@@ -94,6 +94,7 @@ const FAULTS = [
   "restart",
   "second process",
   "die",
+  "die at a journal header",
   "failing sync",
   "failing read",
   "failing write",
@@ -157,11 +158,11 @@ function faultOf(kind: typeof FAULTS[number], chance: Chance): Operation {
     case "second process":
       return { kind };
     case "die":
-      if (chance.oneIn(4)) {
-        const [nth, effects] = [chance.between(1, 4), chance.between(1, 4)];
-        return { kind: "die at a journal header", nth, effects, death: deathOf(chance) };
-      }
       return { kind, effects: chance.below(chance.pick([1, 10, 40, 100])), death: deathOf(chance) };
+    case "die at a journal header": {
+      const death: Death = { kind: "power cut", seed: seedOf(chance), again: againOf(chance) };
+      return { kind, nth: chance.between(1, 3), effects: chance.between(1, 4), death };
+    }
     case "failing sync":
       return {
         kind,

@@ -70,7 +70,7 @@ const faults: Record<string, { plant: () => Plant; caughtAs: RegExp }> = {
           },
         });
     },
-    caughtAs: /should have been stored|append under|events in all/,
+    caughtAs: /should have been stored|append under|acknowledged|events in all/,
   },
   "stores a retry again": {
     plant: () => (store) =>
