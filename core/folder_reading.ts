@@ -40,8 +40,7 @@ export interface FolderReading {
  * @throws {FolderMismatch} it has another format version, or another partition count than was given
  */
 export async function openReading(below: Disk, dir: string, partitionCount?: number): Promise<FolderReading> {
-  // A lock file that is missing nobody holds, and to make one would be to touch the folder.
-  const lock = below.exists(`${dir}/lock`) ? await below.lock(`${dir}/lock`) : { release: () => {} };
+  const lock = await below.lock(`${dir}/lock`, true);
   if (lock === null) throw new FolderInUse(dir);
   try {
     const { meta, metaDamage } = metaOf(below, dir, partitionCount);

@@ -31,9 +31,7 @@ export function workerPermissions(
 ): Permissions {
   return {
     read: to === undefined ? [dir] : [dir, to],
-    // To check and to dump is to open the folder too: its lock is a file in it. That file is all of it that a repair may
-    // write.
-    write: to === undefined ? [dir] : [`${dir}/lock`, to],
+    write: command === "serve" ? [dir] : to === undefined ? [] : [to],
     net: command === "serve" ? [formatAddress(options.values["network.client_address"])] : [],
     sys: ["statfs"],
     // Modules that were loaded from a site are asked for again in the Worker.

@@ -1,5 +1,6 @@
 /**
- * A folder that cannot be written: the program says so and ends, and no byte of the folder is touched.
+ * A folder that cannot be written: a start says so and ends, a check and a dump read it all the same, and no byte of it
+ * is touched.
  *
  * Once by the rights of a user, once by a disk that is mounted to be read only; for a store that is there, which a
  * kill -9 has left with something to redo, and for one that is to be made. When it can be written again, all is there.
@@ -89,7 +90,12 @@ async function story(
   const before = await run(look);
   const serve = (dir: string) => ["serve", "-d", dir, "--client-address", `127.0.0.1:${freePort()}`, ...FLAGS];
   const said: string[] = [];
-  for (const args of [serve(folder), serve(`${above}/new`), ["check", folder], ["dump", folder]]) {
+  for (const args of [["check", folder], ["dump", folder]]) {
+    const { code, stdout, stderr } = await output(refused([...words, ...args]));
+    assert.equal(code, EXIT_CODES.done.code, stderr);
+    assert(stdout !== "", `${args[0]} of what can be read only says nothing`);
+  }
+  for (const args of [serve(folder), serve(`${above}/new`)]) {
     const { code, stderr } = await output(refused([...words, ...args]));
     assert.equal(code, EXIT_CODES.cannotCreate.code, stderr);
     said.push(/"message":"(The data folder [^"]* cannot be (?:written|made): [^"]*)"/.exec(stderr)?.[1] ?? "");

@@ -59,8 +59,11 @@ export interface Disk {
   rename(from: string, to: string): void;
   /** Makes names durable that were added to, removed from or changed in a folder. */
   syncFolder(folder: string): Promise<void>;
-  /** Takes the lock file `path` for this process, or returns null when another holder has it. It goes with the process. */
-  lock(path: string): Promise<{ release(): void } | null>;
+  /**
+   * Takes the lock file `path` for this process, or returns null when another holder has it. It goes with the process.
+   * Who only looks (`toRead`) writes nothing: where there is no file he makes none, and nobody has the lock.
+   */
+  lock(path: string, toRead?: boolean): Promise<{ release(): void } | null>;
   /** Bytes that may still be written below `folder`. */
   freeBytes(folder: string): number;
   /** Whether the process has hardly a file left to open: what need not stay open should be closed. Left out: never. */
@@ -154,8 +157,9 @@ export const systemDisk: Disk = {
       spareFiles.refill();
     }
   },
-  async lock(path) {
-    const file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o640 });
+  async lock(path, toRead = false) {
+    if (toRead && !systemDisk.exists(path)) return { release: () => {} };
+    const file = Deno.openSync(path, toRead ? { read: true } : { read: true, write: true, create: true, mode: 0o640 });
     // There is no way to only try: ask, and when nothing was said in time, somebody else has it.
     const taken = file.lock(true).then(() => true);
     let timer: number | undefined;

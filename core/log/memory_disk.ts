@@ -263,9 +263,12 @@ export class MemoryDisk implements Disk {
     });
   }
 
-  lock(path: string): Promise<{ release(): void } | null> {
+  lock(path: string, toRead = false): Promise<{ release(): void } | null> {
     return new Promise((resolve) => {
-      if (!this.exists(path)) this.open(path, "create").close();
+      if (!this.exists(path)) {
+        if (toRead) return resolve({ release: () => {} });
+        this.open(path, "create").close();
+      }
       const key = partsOf(path).join("/");
       if (this.#locks.has(key)) return resolve(null);
       this.#locks.add(key);

@@ -78,7 +78,7 @@ export class OverlayDisk implements Disk {
   async syncFolder(_folder: string): Promise<void> {}
 
   lock(path: string): Promise<{ release(): void } | null> {
-    return this.below.lock(path);
+    return this.below.lock(path, true);
   }
 
   freeBytes(folder: string): number {
