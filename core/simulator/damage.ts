@@ -61,7 +61,7 @@ function hurtFile(disk: MemoryDisk, path: string, of: FileClass, how: Hit["how"]
   const telling = [...bytes.keys()].filter((i) => !isPadded || bytes[i] !== 0);
   // Of a journal the header is small, and as telling as all that comes after it.
   const header = of === "journal" ? telling.filter((i) => i < JOURNAL_HEADER_BYTES) : [];
-  const choice = header.length > 0 && chance.oneIn(3) ? header : telling;
+  const choice = header.length > 0 && chance.oneIn(2) ? header : telling;
   let offset = choice.length > 0 ? chance.pick(choice) : 0;
   switch (how) {
     case "flip":

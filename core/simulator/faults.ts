@@ -155,6 +155,7 @@ export class Faults {
         if (cut !== null && offset === 0 && FILES.journal.test(path) && --cut.left === 0) {
           disk.powerCutAt(disk.effects + cut.effects);
           this.#cutAfterHeader = null;
+          this.count("power cut at a journal header");
         }
         this.#beforeWrite(path, offset, length);
       },

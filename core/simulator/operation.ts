@@ -125,9 +125,19 @@ export function storyOf(seed: number): Story {
   const faults = FAULTS.filter(() => chance.oneIn(3));
   const appended: Invention[] = [];
   const operations: Operation[] = [];
+  const append = (countMax: number) => {
+    const seed = seedOf(chance);
+    const count = chance.between(1, countMax);
+    const repeats = Array.from({ length: Math.min(3, appended.length) }, () => chance.pick(appended));
+    operations.push({ kind: "append", seed, count, repeats });
+    for (let index = 0; index < count; index++) appended.push({ seed, index });
+  };
   for (let left = chance.between(5, 40); left > 0; left--) {
     if (faults.length > 0 && chance.oneIn(3)) {
-      operations.push(faultOf(chance.pick(faults), chance));
+      const fault = faultOf(chance.pick(faults), chance);
+      operations.push(fault);
+      // A journal header comes with a batch that does not fit any more.
+      if (fault.kind === "die at a journal header") { for (let batches = 0; batches < 6; batches++) append(2); }
       continue;
     }
     switch (chance.below(8)) {
@@ -137,16 +147,9 @@ export function storyOf(seed: number): Story {
       case 1:
         operations.push({ kind: "subscribe", seed: seedOf(chance) });
         break;
-      default: {
+      default:
         // Once in a while so many that their batch is larger than a small journal.
-        const append = {
-          seed: seedOf(chance),
-          count: chance.between(1, chance.pick(chance.oneIn(20) ? [60] : [1, 8])),
-        };
-        const repeats = Array.from({ length: Math.min(3, appended.length) }, () => chance.pick(appended));
-        operations.push({ kind: "append", ...append, repeats });
-        for (let index = 0; index < append.count; index++) appended.push({ seed: append.seed, index });
-      }
+        append(chance.pick(chance.oneIn(20) ? [60] : [1, 8]));
     }
   }
   return { seed, sizes, lookMs, operations };
@@ -161,7 +164,7 @@ function faultOf(kind: typeof FAULTS[number], chance: Chance): Operation {
       return { kind, effects: chance.below(chance.pick([1, 10, 40, 100])), death: deathOf(chance) };
     case "die at a journal header": {
       const death: Death = { kind: "power cut", seed: seedOf(chance), again: againOf(chance) };
-      return { kind, nth: chance.between(1, 3), effects: chance.between(1, 4), death };
+      return { kind, nth: chance.between(1, 2), effects: chance.pick([1, 2, 2, 3, 3, 4]), death };
     }
     case "failing sync":
       return {

@@ -21,15 +21,13 @@ import { type Database, openDatabase } from "../database.ts";
 import {
   Damaged,
   DiskFull,
-  DuplicateEventId,
   FolderInUse,
   FolderMismatch,
-  InvalidArgument,
   LimitExceeded,
   StoreClosed,
   WrongExpectedVersion,
 } from "../errors.ts";
-import { type AppendResult, type EventRecord, identify, type Transaction } from "../event.ts";
+import { type EventRecord, identify, type Transaction } from "../event.ts";
 import { NoSpace } from "../log/disk.ts";
 import { SEGMENT_HEADER_BYTES } from "../log/format.ts";
 import { MemoryDisk } from "../log/memory_disk.ts";
@@ -38,14 +36,13 @@ import type { EventStore } from "../store.ts";
 import { plain } from "../store_suite.ts";
 import { describeTransaction, equalEvents, factsOf, unlessGone } from "../story.ts";
 import { parseUuid } from "../uuid.ts";
+import { Audience } from "./audience.ts";
 import { Comparison } from "./comparison.ts";
 import { type Hit, hurt } from "./damage.ts";
 import { bucketOfPath, DIR, Faults, FILES, isOfSync, isOfTheDead, isOfTheDisk, MortalEnvironment } from "./faults.ts";
-import { Ledger, partitionSource, type Source, streamSource } from "./ledger.ts";
 import {
   type Death,
   describe,
-  KEYS,
   LARGE_PAYLOAD_BYTES,
   type Operation,
   partOf,
@@ -54,7 +51,7 @@ import {
   type Story,
   STREAM_IDS,
 } from "./operation.ts";
-import { Subscriber } from "./subscriber.ts";
+import { isRefusal, isStoredAs, type Outcome, resultOf } from "./outcome.ts";
 import { Truth } from "./truth.ts";
 
 const INDEX_FILE = /\.[esph]idx(\.tmp)?$/;
@@ -66,7 +63,6 @@ const CHECKED_INDEX_FILE = /\/(index\.eidx|partition\.pidx|stream\.sidx|heads\.h
 const LAST_APPENDS = 4;
 /** Batches that may still be refused as the disk was full, after there is room again. */
 const FULL_BATCHES_MAX = 3;
-const SUBSCRIBERS_MAX = 5;
 /** After so long a store has asked how full the disk is. */
 const LOOK_MS = 100;
 /** Until what was thrown in the background has reached whoever ends the process. */
@@ -129,14 +125,6 @@ function turn(): Promise<void> {
   return new Promise((resolve) => void setTimeout(resolve, 0));
 }
 
-type Outcome =
-  & { transaction: Transaction; partition: number }
-  & (
-    | { kind: "answered"; result: AppendResult; batch: number }
-    | { kind: "refused"; error: Error }
-    | { kind: "unknown"; error?: unknown }
-  );
-
 class World {
   /** The story cannot go on: the folder cannot be opened, and it was told why. */
   over = false;
@@ -176,7 +164,7 @@ class World {
   #batches = 0;
   #lastSyncs = -1;
 
-  #subscribers: Subscriber[] = [];
+  readonly #audience: Audience;
   /** What any reader was given in this operation. */
   #given: EventRecord[] = [];
 
@@ -185,6 +173,12 @@ class World {
     this.#plant = plant;
     this.#truth = new Truth(story.sizes.partitionCount);
     this.#faults = new Faults(story.sizes.bucketCount);
+    this.#audience = new Audience({
+      partitionCount: story.sizes.partitionCount,
+      isGone: this.#isGone,
+      mayFail: (error) => this.#mayFail(error, null),
+      witness: (event) => this.#given.push(plain(event)),
+    });
     this.#comparison = new Comparison(this.#truth, {
       mayFail: (error, partition) => this.#mayFail(error, partition),
       isUnsure: (partition) => this.#isUnsure(partition),
@@ -194,7 +188,7 @@ class World {
   played(): Played {
     return {
       operations: this.#operations,
-      calls: this.#calls + this.#comparison.calls,
+      calls: this.#calls + this.#comparison.calls + this.#audience.calls,
       faults: this.#faults.met,
       trace: this.#trace,
     };
@@ -232,7 +226,8 @@ class World {
     }
     if (this.over) return;
     await this.#agree();
-    for (const subscriber of this.#subscribers) await this.#readToEnd(subscriber);
+    const all = async () => this.#maybe.size === 0 ? (await this.#truth.partitions()).flat() : null;
+    await this.#audience.readToEnd(this.#store, all);
     await this.#restart();
     if (this.#isGone()) await this.#recover([]); // A sync that failed some time ago may be told of only now.
     if (!this.over && await this.#close()) await this.#holdCheck([]);
@@ -249,8 +244,7 @@ class World {
       case "read":
         return await this.#unlessFails(() => this.#comparison.ofSome(this.#store, new Chance(operation.seed)));
       case "subscribe":
-        if (this.#subscribers.length < SUBSCRIBERS_MAX) this.#subscribers.push(this.#newSubscriber(operation.seed));
-        return;
+        return this.#audience.add(operation.seed);
       case "restart":
         return await this.#restart();
       case "second process":
@@ -311,7 +305,7 @@ class World {
     const acts = [
       this.#appendAll(store, outcomes, chance),
       ...Array.from({ length: chance.below(3) }, () => this.#readBeside(store, chance.below(2 ** 31))),
-      ...this.#subscribers.map((subscriber) => this.#actOf(subscriber, store, operation.seed)),
+      ...this.#audience.act(store, operation.seed),
     ];
     await unlessGone(Promise.all(acts), this.#isGone);
     const came = outcomes.slice();
@@ -324,11 +318,7 @@ class World {
     if (this.#disk.capacityBytes === Infinity) this.#fullBatches++;
     else this.#fullBatches = 0;
     await this.#holdGiven();
-    if (!chance.oneIn(3)) return;
-    for (const subscriber of this.#subscribers) {
-      await this.#tolerant(subscriber, () => subscriber.holdLag(store, this.#isGone));
-      if (this.#isGone()) return;
-    }
+    if (chance.oneIn(3)) await this.#audience.holdLag(store);
   }
 
   async #appendAll(store: EventStore, outcomes: Outcome[], chance: Chance): Promise<void> {
@@ -416,7 +406,7 @@ class World {
 
   /** Closes the store: false when it died of it. */
   async #close(): Promise<boolean> {
-    const waits = this.#subscribers.flatMap(({ wait }) => wait?.promise ?? []);
+    const waits = this.#audience.waits();
     try {
       const closed = await unlessGone(this.#store.close().then(() => true), this.#isGone);
       if (closed !== true || this.#isGone()) return false;
@@ -522,7 +512,7 @@ class World {
   async #reopen(): Promise<void> {
     if (!await this.#open()) return;
     await this.#lookForLoss();
-    this.#storeWasLost();
+    this.#audience.storeWasLost();
     await this.#agree();
   }
 
@@ -668,7 +658,7 @@ class World {
       assert.ok(this.#isGone(), "a store that does not open is gone");
     }
     await this.#settle(outcomes);
-    this.#storeWasLost();
+    this.#audience.storeWasLost();
     await this.#agree();
     await this.#holdGiven();
   }
@@ -718,19 +708,10 @@ class World {
         const bucket = this.#bucketOf(partition);
         this.#maybe.set(bucket, [...this.#maybe.get(bucket) ?? [], transaction]);
       } else {
-        const at = tail.findIndex((events) => this.#isStoredAs(transaction, events));
+        const at = tail.findIndex((events) => isStoredAs(transaction, events, this.#nowMs));
         if (at < 0) continue;
         const [events] = tail.splice(at, 1);
-        const first = events![0]!;
-        const result: AppendResult = {
-          partitionKey: first.partitionKey,
-          partition: first.partition,
-          firstSequence: first.sequence,
-          lastSequence: events!.at(-1)!.sequence,
-          events: events!.map(({ eventId, streamId, version, sequence, timestamp }) => (
-            { eventId, streamId, version, sequence, timestamp }
-          )),
-        };
+        const result = resultOf(events!);
         assert.deepEqual(await this.#truth.append(transaction, result, ++this.#batches), result, "stored, and not so");
       }
     }
@@ -755,16 +736,6 @@ class World {
       return null;
     }
     return transactions;
-  }
-
-  #isStoredAs({ events }: Transaction, stored: EventRecord[]): boolean {
-    return events.length === stored.length && events.every((event, i) => {
-      const other = stored[i]!;
-      return event.streamId === other.streamId && event.name === other.name &&
-        (event.eventId === undefined || event.eventId === other.eventId) &&
-        other.timestamp === (event.timestamp ?? this.#nowMs) &&
-        String(event.payload) === String(other.payload) && String(event.metadata ?? "") === String(other.metadata);
-    });
   }
 
   /** A refusal that rested on a version was not made before that version was durable. */
@@ -807,7 +778,7 @@ class World {
     this.#faults.count("last batch lost");
     await this.#truth.forget(lost);
     this.#given = this.#given.filter(({ eventId }) => !lost.has(eventId));
-    this.#subscribers = [];
+    this.#audience.clear();
   }
 
   // ---- What must hold ------------------------------------------------------------------------------------------------
@@ -888,51 +859,6 @@ class World {
     }
   }
 
-  // ---- Subscribers ---------------------------------------------------------------------------------------------------
-
-  #newSubscriber(seed: number): Subscriber {
-    const chance = new Chance(seed);
-    const ledger = new Ledger(sourcesOf(chance, this.#story.sizes.partitionCount));
-    return new Subscriber(chance, ledger, (event) => this.#given.push(plain(event)));
-  }
-
-  async #actOf(subscriber: Subscriber, store: EventStore, seed: number): Promise<void> {
-    this.#calls++;
-    const chance = new Chance(partOf(seed, subscriber.chance.seed));
-    subscriber.chance = chance;
-    await this.#tolerant(subscriber, async () => {
-      // At some moments of the batch, as it comes.
-      for (let times = chance.between(1, 3); times > 0 && !this.#isGone(); times--) {
-        for (let turns = chance.below(30); turns > 0; turns--) await null;
-        await subscriber.act(store);
-      }
-    });
-  }
-
-  /** Where his subscription may fail he comes again. */
-  async #tolerant(subscriber: Subscriber, act: () => Promise<void>): Promise<void> {
-    try {
-      await act();
-    } catch (error) {
-      if (this.#isGone() && !(error instanceof assert.AssertionError)) return;
-      if (!this.#mayFail(error, null)) throw error;
-      const at = this.#subscribers.indexOf(subscriber);
-      if (at >= 0) this.#subscribers[at] = subscriber.afterLoss();
-    }
-  }
-
-  #storeWasLost(): void {
-    this.#subscribers = this.#subscribers.map((subscriber) => subscriber.afterLoss());
-  }
-
-  async #readToEnd(subscriber: Subscriber): Promise<void> {
-    await this.#tolerant(subscriber, async () => {
-      await subscriber.readToEnd(this.#store);
-      if (this.#maybe.size === 0) subscriber.ledger.holdAll((await this.#truth.partitions()).flat());
-      await subscriber.leave();
-    });
-  }
-
   // ---- Small things --------------------------------------------------------------------------------------------------
 
   async #resolve({ partitionKey, events }: PlannedTransaction): Promise<Transaction> {
@@ -956,35 +882,4 @@ class World {
   #note(line: string): void {
     this.#trace.push(line);
   }
-}
-
-function sourcesOf(chance: Chance, partitionCount: number): Source[] {
-  const start = () => chance.pick([0, 0, "latest" as const, chance.below(6), chance.below(60)]);
-  const common = start();
-  const startOf = chance.oneIn(2) ? () => common : start;
-  switch (chance.below(5)) {
-    case 0:
-    case 1:
-      return Array.from({ length: partitionCount }, (_, partition) => partitionSource(partition, startOf(), true));
-    case 2: {
-      const partitions = [...Array(partitionCount).keys(), partitionCount, 65_535].filter(() => chance.oneIn(2));
-      return partitions.map((partition) => partitionSource(partition, startOf()));
-    }
-    case 3:
-      return [partitionSource(chance.below(partitionCount), common)];
-    default: {
-      const streams = [...STREAM_IDS, "never"].flatMap((streamId) =>
-        [undefined, ...KEYS].map((partitionKey) => ({ streamId, partitionKey }))
-      );
-      return streams.filter(() => chance.oneIn(3)).map(({ streamId, partitionKey }) =>
-        streamSource(streamId, partitionKey, startOf())
-      );
-    }
-  }
-}
-
-/** An answer that says that nothing was stored. */
-function isRefusal(error: unknown): error is Error {
-  return [WrongExpectedVersion, DuplicateEventId, InvalidArgument, LimitExceeded, DiskFull, Damaged]
-    .some((Class) => error instanceof Class);
 }
