@@ -395,11 +395,12 @@ export class AppendQueue {
       this.appendedTransactions += accepted.length;
     }
     for (const { accepted, held } of batches) {
+      // Who came too late hears it first: of many writers to one stream the one who won would else win each time.
+      for (const { waiting, error } of held) waiting.refused(error);
       for (const one of accepted) {
         one.stored(one);
         if (one.retries !== null) { for (const { waiting, appended } of one.retries) waiting.stored(appended); }
       }
-      for (const { waiting, error } of held) waiting.refused(error);
     }
   }
 
