@@ -192,7 +192,9 @@ export class AppendQueue {
     const failed = [...this.#inFlight, ...this.#waiting];
     this.#inFlight = [];
     this.#waiting = [];
-    for (const one of failed) one.refused(this.#failure);
+    const failure = this.#failure;
+    // Not before the process is asked to end: what they do, or throw, must not stand in the way.
+    for (const one of failed) queueMicrotask(() => one.refused(failure));
   }
 
   /** What waits, as much as one batch carries, by bucket. */
@@ -410,7 +412,6 @@ export class AppendQueue {
     for (const one of accepted) {
       one.refused(diskFull(reason));
       for (const { waiting } of one.retries ?? []) waiting.refused(diskFull(reason));
-      for (const { eventId } of one.events) this.#givenIds.delete(formatUuid(eventId));
     }
     for (const { waiting } of held) again.add(waiting);
   }

@@ -14,6 +14,7 @@ import { endProcess, type Environment, type Log } from "./environment.ts";
 import { Damaged, StoreClosed } from "./errors.ts";
 import type { AdmittedTransaction, EventRecord, StreamIdentity } from "./event.ts";
 import { bytesStandAt, equalBytes } from "./bytes.ts";
+import type { DiskRoom } from "./disk_room.ts";
 import type { BlockCache } from "./index/block_cache.ts";
 import type { FilterMemory } from "./index/filter_memory.ts";
 import { HeadCache } from "./index/head_cache.ts";
@@ -42,6 +43,7 @@ export interface BucketContext {
   filters: FilterMemory;
   /** Bound of the cache of the newest events. */
   tailBytes: number;
+  room: DiskRoom;
   /** Bound of the cache of heads. */
   headBytes: number;
   segmentBytes: number;
@@ -54,6 +56,8 @@ const UNSEALED_MAX = 4;
 
 /** The heads file is written anew when it would take in one event for so many streams that it has: each event pays for these. */
 const HEADS_STREAMS_AN_EVENT = 8;
+/** What the heads file takes for a stream, with its part of the filter. */
+const HEAD_BYTES = 18;
 /** Merged into the heads file at a time: each is read through a buffer, and a segment may wait to be sealed meanwhile. */
 const HEADS_SEGMENTS_MAX = 16;
 
@@ -182,7 +186,7 @@ export class Bucket {
     const cached = this.#cache.get(stream.streamKey);
     if (cached !== null) return cached;
     for (let i = this.segments.length - 1; i >= 0; i--) {
-      const segment = this.segments[i]!;
+      let segment = this.segments[i]!;
       // What is found from here on need not be the last: the stream would seem shorter than it is.
       if (i <= this.#unindexedSegment) throw this.#unindexed!;
       if (i + 1 === this.#heads?.end && this.#unindexed === null) {
@@ -193,7 +197,7 @@ export class Bucket {
           this.#cache.set(stream.streamKey, head.version, head.sequence);
           return head;
         }
-        i = place.segment; // Another stream has the same hash: ours is there or before.
+        segment = this.segments[i = place.segment]!; // Another stream has the same hash: ours is there or before.
       }
       // Mostly once: only when two streams share the 64 bits that the index keeps may the last version be another's.
       for (let end = Infinity;;) {
@@ -453,9 +457,13 @@ export class Bucket {
         }
       } catch (error) {
         if (!(error instanceof IndexDamaged)) throw error;
-        if (error.file === this.#headsPath) {
+        if (error.file === this.#headsPath && this.#heads !== null) {
           this.#dropHeads(error);
           continue;
+        }
+        if (error.file.startsWith(this.#headsPath)) {
+          this.#context.log("warn", "The file of heads could not be made: it is tried again later", { error });
+          return;
         }
         try {
           this.#makeAgain(error);
@@ -483,7 +491,10 @@ export class Bucket {
       events += segment.index.events;
       due.push(segment);
     }
-    if (events * HEADS_STREAMS_AN_EVENT < (this.#heads?.streams ?? 0)) return [];
+    const streams = this.#heads?.streams ?? 0;
+    if (events * HEADS_STREAMS_AN_EVENT < streams) return [];
+    // It is written beside the one before: not from what is kept for the indexes of segments.
+    if (due.length > 0 && !this.#context.room.leavesReserve((streams + events) * HEAD_BYTES)) return [];
     return due.slice(0, HEADS_SEGMENTS_MAX);
   }
 
@@ -749,13 +760,21 @@ export function moveTo(
 }
 
 /** The head of a stream whose last event is in a frame; null if the frame has none of it. */
-function lastOf(frame: Frame, stream: Pick<StreamIdentity, "streamIdBytes" | "partitionKey">): Head | null {
+function lastOf(
+  frame: Frame,
+  stream: Pick<StreamIdentity, "streamKey" | "streamIdBytes" | "partitionKey">,
+): Head | null {
   if (!equalBytes(frame.partitionKeyBytes(), stream.partitionKey)) return null;
   let head: Head | null = null;
   while (frame.next()) {
     const { streamIdAt, streamIdEnd } = frame;
-    if (streamIdEnd - streamIdAt !== stream.streamIdBytes.length) continue;
-    if (!bytesStandAt(frame.bytes, streamIdAt, stream.streamIdBytes)) continue;
+    const ours = streamIdEnd - streamIdAt === stream.streamIdBytes.length &&
+      bytesStandAt(frame.bytes, streamIdAt, stream.streamIdBytes);
+    if (!ours) {
+      // Another stream of the same hash: the place may be its own, and ours go on behind it.
+      if (equalBytes(frame.streamKey().subarray(0, 8), stream.streamKey.subarray(0, 8))) return null;
+      continue;
+    }
     head = { version: frame.version, sequence: frame.sequence };
   }
   return head;

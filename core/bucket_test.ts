@@ -312,6 +312,39 @@ Deno.test("bucket: where the heads file names another stream's frame, the segmen
   await holdHeads(disk, versions);
 });
 
+Deno.test("bucket: where the heads file names another stream's frame in an older segment, that one is asked as well", async () => {
+  const { disk, versions } = await ofManySegments();
+  const context = { pool: new FilePool(disk), cache: new BlockCache(1 << 20), environment: new SeededEnvironment(1) };
+  const heads = new HeadsFile(context, HEADS_PATH);
+  const places = new Map<number, { hash: DataView; offset: number }[]>();
+  for (const name of versions.keys()) {
+    const { streamKey } = identify(name, null);
+    const place = heads.find(streamKey);
+    if (place === null) continue;
+    const hash = new DataView(streamKey.slice().buffer);
+    places.set(place.segment, [...places.get(place.segment) ?? [], { hash, offset: place.offset }]);
+  }
+  assert.ok(places.size > 1, "streams end in several segments");
+  // As if each stream had the hash of the next one that ends in the same segment.
+  const added = [...places].sort(([one], [other]) => one - other).map(([number, ends]) => {
+    ends.sort((one, other) => Number(one.hash.getBigUint64(0) - other.hash.getBigUint64(0)));
+    let at = -1;
+    const lastEvents = () => ({
+      ...{ a: 0, b: 0, c: 0, offset: 0 },
+      next() {
+        if (++at === ends.length) return false;
+        this.a = ends[at]!.hash.getUint32(0);
+        this.b = ends[at]!.hash.getUint32(4);
+        this.offset = ends[(at + 1) % ends.length]!.offset;
+        return true;
+      },
+    });
+    return { number, lastEvents };
+  });
+  await runSliced(writeHeadsFile(context, HEADS_PATH, heads.identity, null, added), context.environment);
+  await holdHeads(disk, versions);
+});
+
 Deno.test("check names every flipped byte of the heads file, and nothing in one that is sound", async () => {
   const { disk } = await ofManySegments();
   assert.deepEqual((await checkFolder({ dir: DIR, disk })).problems, []);

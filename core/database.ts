@@ -213,7 +213,9 @@ export class Database implements EventStore {
         { of: "batch of appends", bytes: BATCH_BYTES_MAX },
       ];
       const { segmentBytes } = meta;
-      const context = { disk, dir, environment, log, pool, cache, filters, tailBytes, headBytes, segmentBytes };
+      const reserveBytes = options.reserveBytes ?? Math.min(RESERVE_BYTES_MAX, Math.floor(segmentBytes / 4));
+      const room = new DiskRoom({ disk, dir, environment, log, reserveBytes });
+      const context = { disk, dir, environment, log, pool, cache, filters, tailBytes, headBytes, segmentBytes, room };
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
       }
@@ -225,8 +227,6 @@ export class Database implements EventStore {
         },
         recovered,
       );
-      const reserveBytes = options.reserveBytes ?? Math.min(RESERVE_BYTES_MAX, Math.floor(meta.segmentBytes / 4));
-      const room = new DiskRoom({ disk, dir, environment, log, reserveBytes });
       return new Database({
         meta,
         created: found === null,

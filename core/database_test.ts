@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { openDatabase } from "./database.ts";
 import { systemDisk } from "./log/disk.ts";
 import { MemoryDisk } from "./log/memory_disk.ts";
@@ -32,4 +33,18 @@ storeSuite("database on files", async () => {
     reopen: () => openDatabase(options),
     end: () => Deno.remove(dir, { recursive: true }),
   };
+});
+
+Deno.test("when a sync fails, the process is asked to end before anybody hears of it", async () => {
+  const disk = new MemoryDisk();
+  const environment = new SeededEnvironment(1);
+  const store = await openDatabase({ dir: "/data", disk, environment, partitionCount: 1, journalBytes: 32 * 1024 });
+  disk.failSync(1);
+  const reasons = await new Promise<number>((resolve) => {
+    const told = () => resolve(environment.fatalReasons.length);
+    store.appendFor({ events: [{ streamId: "s", name: "E" }] }, { stored: told, refused: told });
+  });
+  assert.equal(reasons, 1);
+  await assert.rejects(store.append({ events: [{ streamId: "s", name: "E" }] }));
+  await store.close();
 });

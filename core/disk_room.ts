@@ -60,6 +60,12 @@ export class DiskRoom {
     this.#spareBytes -= bytes;
   }
 
+  /** Whether the reserve is left when so many bytes more are written. */
+  leavesReserve(bytes: number): boolean {
+    if (this.#isDue(bytes)) this.#look();
+    return this.#freeBytes === null || this.#freeBytes - bytes >= this.#reserveBytes;
+  }
+
   /** A write found no room, whatever was known of it before. */
   refused(): void {
     this.#lastWriteRefused = true;

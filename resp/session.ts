@@ -283,8 +283,8 @@ export class Session implements Client, Replies {
     const store = this.#store;
     try {
       if (store.appendFor !== undefined) return store.appendFor(append.transaction, append);
-      store.append(append.transaction).then(
-        (result) => append.stored(appendedOf(result)),
+      store.append(append.transaction).then(appendedOf).then(
+        (appended) => append.stored(appended),
         (error) => append.refused(error),
       );
     } catch (error) {
@@ -304,6 +304,7 @@ export class Session implements Client, Replies {
 
   /** Answers from the first on, as far as the store has decided. */
   #advance(): void {
+    if (this.#advancing) return; // A read without a link has ended at once: whoever began it goes on.
     this.#advancing = true;
     for (let pending = this.#first; pending !== null; pending = this.#first) {
       if (this.#link.crowded) {

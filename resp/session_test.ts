@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { AppendResult, Transaction } from "../core/event.ts";
+import { setImmediate } from "node:timers";
 import { MemoryStore } from "../core/memory_store.ts";
 import { Scan } from "../core/store.ts";
 import { listen } from "./mod.ts";
@@ -183,4 +184,42 @@ Deno.test("a scan that fails before its first event is an error; one that fails 
     await client.send("ESCAN", "s", "-", "+", "COUNT", "600");
     await assert.rejects(client.reply(), /The server has closed/);
   });
+});
+
+Deno.test("a store that answers with what is no id is an error of the append, and the link goes on", async () => {
+  class Odd extends MemoryStore {
+    override append(): Promise<AppendResult> {
+      const event = { eventId: "no id", streamId: "s", version: 0, sequence: 0, timestamp: 1 };
+      return Promise.resolve({
+        partitionKey: "no key",
+        partition: 0,
+        firstSequence: 0,
+        lastSequence: 0,
+        events: [event],
+      });
+    }
+  }
+  await withStore(new Odd(), async (client) => {
+    await client.raw(joinBytes([append("a"), commandOf("PING")]));
+    assert.match(await client.reply(), /^-/);
+    assert.match(await client.reply(), /PONG/);
+  });
+});
+
+Deno.test("a listener that closes waits for the appends of a link that is gone, those behind a read as well", async () => {
+  const store = new GatedStore();
+  const listener = listen(store, { hostname: "127.0.0.1", port: 0, version: "0", peerId: "peer", drainMs: 1 });
+  const client = await TestClient.connect(listener.port);
+  await client.raw(joinBytes([append("a"), commandOf("ESVER", "s"), append("b")]));
+  await store.untilStarted(1);
+  let closed = false;
+  const closing = listener.close().then(() => closed = true);
+  await assert.rejects(client.reply()); // The link is gone.
+  store.letGo(1);
+  await store.untilStarted(2);
+  for (let turns = 0; turns < 20; turns++) await new Promise((resolve) => void setImmediate(resolve));
+  assert.equal(closed, false);
+  store.letGo();
+  await closing;
+  client.close();
 });

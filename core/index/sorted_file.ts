@@ -249,8 +249,14 @@ class FileCursor implements Cursor {
   /** The next entry will be this one, which lies ahead or is the present one. */
   goTo(entry: number): void {
     const inLeaf = entry % this.#form.entriesPerLeaf;
-    this.#read = (entry - inLeaf) / this.#form.entriesPerLeaf;
-    this.#bufferEnd = 0;
+    const leaf = (entry - inLeaf) / this.#form.entriesPerLeaf;
+    const firstHeld = this.#read - this.#bufferEnd / BLOCK_BYTES;
+    if (leaf < this.#read) {
+      this.#blockAt = (leaf - firstHeld - 1) * BLOCK_BYTES; // It lies ahead: it is held.
+    } else {
+      this.#read = leaf;
+      this.#bufferEnd = 0;
+    }
     this.#nextBlock();
     this.#left = this.#entries - entry;
     this.#leftInBlock -= inLeaf;

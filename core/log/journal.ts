@@ -121,8 +121,8 @@ export class Journal {
   }
 
   /**
-   * Goes on after recovery: `lastBatch` and all before it are in the segments, and those are synced. The file that holds
-   * it, `lastFile`, is left as it is until the header in the other one, which says so, is durable; then it gets one as well.
+   * Goes on after recovery: `lastBatch` and all before it are in the segments, and those are synced. The file with
+   * the newest header, `lastFile`, is left as it is until the header in the other one, which says so, is durable; then it gets one as well.
    */
   static async open(
     options: JournalOptions,

@@ -41,7 +41,7 @@ const HEADER_BYTES_MAX = 3 * 1024 * 1024;
 
 export interface Recovered {
   lastBatch: number;
-  /** 0 or 1: the journal file that must stay as it is until the other one has a header. */
+  /** 0 or 1: the journal file with the newest header, which must stay until the other one has a newer. */
   lastFile: number;
   /** Number of the newest header of the journal. */
   lastHeader: number;
@@ -134,15 +134,11 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
   const header = files[newest]!.header as JournalHeader;
   const batches = new Map<number, { file: number; place: BatchPlace }>();
   let lastBatch = header.redoFrom - 1;
-  let lastFile = newest;
   for (const [file, { batches: places }] of files.entries()) {
     for (const place of places) {
       if (place.number < header.redoFrom) continue;
       batches.set(place.number, { file, place });
-      if (place.number > lastBatch) {
-        lastBatch = place.number;
-        lastFile = file;
-      }
+      lastBatch = Math.max(lastBatch, place.number);
     }
   }
   // A header without a batch of its own yet still says that all before it are there.
@@ -205,7 +201,7 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
     writer.removeAfter(bucket, end.segment);
   }
   await writer.sync();
-  return { lastBatch, lastFile, lastHeader: header.number, buckets, redoneBytes: writer.redoneBytes };
+  return { lastBatch, lastFile: newest, lastHeader: header.number, buckets, redoneBytes: writer.redoneBytes };
 }
 
 /** Where the log ends after the last frame of a record. */

@@ -4,7 +4,7 @@ import { amongTheDead } from "../life.ts";
 import { readMeta, saltOf } from "../meta.ts";
 import { SeededEnvironment } from "../seeded_environment.ts";
 import { Chain } from "./format.ts";
-import { encodeJournalHeader, type JournalHeader } from "./journal_format.ts";
+import { batchesIn, decodeJournalHeader, encodeJournalHeader, type JournalHeader } from "./journal_format.ts";
 import { MemoryDisk } from "./memory_disk.ts";
 
 const DIR = "/data";
@@ -63,6 +63,41 @@ Deno.test("recovery: a loss is not forgotten with the header that told of it", a
     disk.flip(`${DIR}/journal/${name}`, 30, 1);
     assert.equal((await open(disk)).status().damage.length, told, `the header of ${name}`);
   }
+});
+
+Deno.test("recovery: a start does not write over the newest header before there is a newer one", async () => {
+  const disk = new MemoryDisk();
+  const store = await open(disk);
+  const salt = saltOf(readMeta(disk, DIR)!);
+  /** The journal file with the newest header, and the only batch that it holds; null when it holds more. */
+  const justBegun = () => {
+    const files = ["a", "b"].map((name) => {
+      const bytes = disk.contentOf(`${DIR}/journal/${name}`);
+      const header = decodeJournalHeader(bytes, salt);
+      assert.ok(typeof header !== "string", String(header));
+      const batches = [...batchesIn((offset, length) => bytes.subarray(offset, offset + length), bytes.length, salt)];
+      return { name, header, own: batches.filter(({ number }) => number >= header.firstBatch) };
+    });
+    const newest = files[0]!.header.number > files[1]!.header.number ? files[0]! : files[1]!;
+    return newest.header.redoFrom < newest.header.firstBatch && newest.own.length === 1 ? newest : null;
+  };
+  let found = null;
+  for (let appends = 0; appends < 30 && found === null; appends++) {
+    await store.append({ events: [{ streamId: "s", name: "E", payload: "x".repeat(4500) }] });
+    found = justBegun();
+  }
+  assert.ok(found !== null, "the journal changed its file");
+  // Its first batch is torn: the last whole one is in the other file. All that has to be redone stands in this header.
+  const path = `${DIR}/journal/${found.name}`;
+  const killed = disk.afterKill();
+  killed.flip(path, found.own[0]!.offset + 40, 1);
+  const written: string[] = [];
+  killed.hooks.write = (path, offset) => {
+    if (offset === 0 && path.includes("/journal/")) written.push(path);
+  };
+  await (await open(killed)).close();
+  assert.ok(written.length >= 2);
+  assert.notEqual(written[0], path);
 });
 
 Deno.test("recovery: a journal file that cannot be read stops the start, with file and offset", async () => {
