@@ -23,7 +23,7 @@ import { HEADS_NAME, HeadsFile, removeUnfinishedHeads, writeHeadsFile } from "./
 import { IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
 import { runSliced, type Sliced } from "./index/sliced.ts";
 import { BucketLog } from "./log/bucket_log.ts";
-import { type Disk, NoSpace } from "./log/disk.ts";
+import { type Disk, type DiskFile, NoSpace } from "./log/disk.ts";
 import type { FilePool } from "./log/file_pool.ts";
 import { Chain, type Frame, SEGMENT_HEADER_BYTES, type SegmentHeader } from "./log/format.ts";
 import { emptyLogEnd, type LogEnd } from "./log/journal_format.ts";
@@ -51,6 +51,8 @@ export interface BucketContext {
 
 /** So near to its end a log is read by those that follow it live. */
 const TAIL_REACH_BYTES = 1024 * 1024;
+/** Of a file that was replaced, at a time. */
+const GIVEN_BACK_BYTES = 2 * 1024 * 1024;
 /** Segments rolled but not yet sealed: each holds its index in memory. Appends wait beyond it. */
 const UNSEALED_MAX = 4;
 
@@ -502,6 +504,9 @@ export class Bucket {
     const added = segments.map(({ number, index }) => ({ number, lastEvents: () => index.lastEvents() }));
     const end = segments.at(-1)!.identity!;
     const before = this.#heads;
+    const { disk } = this.#context;
+    // Held, or all its blocks were given back within the step that replaces it.
+    const replaced = disk.exists(this.#headsPath) ? disk.open(this.#headsPath, "write") : null;
     const writing = writeHeadsFile(this.#indexContext, this.#headsPath, end, before, added);
     try {
       for (let step = writing.next(); !this.#closed; step = writing.next()) {
@@ -512,11 +517,13 @@ export class Bucket {
         this.#heads = step.value;
         before?.close();
         // Until then a power cut may bring back the one before, which is as true and covers less.
-        yield this.#context.disk.syncFolder(bucketFolder(this.#context.dir, this.number));
+        yield disk.syncFolder(bucketFolder(this.#context.dir, this.number));
+        if (replaced !== null) yield* giveBack(replaced);
         return;
       }
     } finally {
       writing.return(undefined as never); // Nothing to do for one that came to its end.
+      replaced?.close();
     }
   }
 
@@ -802,6 +809,15 @@ export function identityOf(bucket: number, firstLogIndex: number, end: LogEnd): 
     chainLow: end.chain.low,
     chainHigh: end.chain.high,
   };
+}
+
+/** Gives the blocks of a file without a name back in steps: at once that takes the system some 0.4 ms a megabyte. */
+function* giveBack(file: DiskFile): Sliced {
+  for (let bytes = file.size(); bytes > 0;) {
+    bytes = Math.max(0, bytes - GIVEN_BACK_BYTES);
+    file.truncate(bytes);
+    yield;
+  }
 }
 
 function folderOf(path: string): string {

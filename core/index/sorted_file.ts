@@ -316,7 +316,9 @@ export function* writeSortedFile(
   const writer = new IndexFileWriter(disk, path, kind, identity);
   try {
     const leaves = new LeafWriter(writer, form, cursors);
-    while (leaves.write(LEAVES_A_STEP)) yield;
+    // A head is the last of many entries, which are walked over.
+    const leavesAStep = kind === "heads" ? 1 : LEAVES_A_STEP;
+    while (leaves.write(leavesAStep)) yield;
     yield;
     for (let level = leaves.firstKeys; level.length > 1;) level = writeLevel(writer, form, level);
     yield;
