@@ -90,7 +90,7 @@ export class Subscriber {
     subscription.close();
     if (this.wait !== null) await unlessGone(this.wait.promise, () => false);
     assert.equal(await subscription.ready(), false);
-    assert.deepEqual(await subscription.read(), []);
+    assert.deepEqual(await subscription.read(), [], "a subscription that was closed gave events");
     this.#subscription = null;
     this.wait = null;
     this.#rest = this.chance.below(12);

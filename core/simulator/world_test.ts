@@ -80,7 +80,7 @@ const faults: Record<string, { plant: () => Plant; caughtAs: RegExp }> = {
           return store.append({ ...transaction, events });
         },
       }),
-    caughtAs: /append under/,
+    caughtAs: /append under|holds what nobody appended/,
   },
   "serves a changed byte": {
     plant: () => {
