@@ -7,8 +7,9 @@
  *
  * A fault is an operation too: most arm the disk, and what comes next runs into them.
  *
- * What a seed stands for is decided here. After a change of it the seeds of testdata/seeds.txt no longer show what they
- * taught: take back each repair in a copy of the tree, and look for new ones.
+ * What a seed stands for is decided here. After a change of it the seeds of testdata/seeds.txt and of testdata/mutations
+ * no longer show what they taught. Each repair that a seed is kept for is also a mutation that takes it back:
+ * `deno task mutations --only NAME --rounds 1000` finds a new seed.
  *
  * @module
  */
