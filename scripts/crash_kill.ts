@@ -137,6 +137,8 @@ async function killUnderLoad(
   { clients: count, acks, chance }: Killing,
 ): Promise<string> {
   const before = ledger.acks;
+  // Before anything is watched: index files are made behind a start as well, and who is killed then takes no link.
+  const clients = await Promise.all(Array.from({ length: count }, () => Client.connect(server.address)));
   const made = MADE[moment];
   using watch = made === undefined ? null : new Watch(server.folder, made);
   const wanted = before + (watch === null ? chance.between(1, acks) : ACKS_MAX);
@@ -147,7 +149,6 @@ async function killUnderLoad(
     await server.kill();
   };
   watch?.seen.then(() => killing ??= kill());
-  const clients = await Promise.all(Array.from({ length: count }, () => Client.connect(server.address)));
   try {
     await Promise.all(clients.map((client, i) =>
       write({

@@ -70,6 +70,7 @@ function hurtFile(disk: MemoryDisk, path: string, of: FileClass, how: Hit["how"]
       break;
     case "cut":
       if (bytes.length === 0) return null;
+      if (of === "meta" && offset === bytes.length - 1) return null; // The line feed at its end says nothing.
       disk.cut(path, offset);
       break;
     case "lose":
