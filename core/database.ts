@@ -38,7 +38,7 @@ import { syncDirt } from "./log/bucket_log.ts";
 import { type Disk, systemDisk } from "./log/disk.ts";
 import { FilePool } from "./log/file_pool.ts";
 import { SEGMENT_BYTES_MAX } from "./log/format.ts";
-import { Journal } from "./log/journal.ts";
+import { FIRST_HEADER, Journal, soundHeaders } from "./log/journal.ts";
 import { emptyLogEnd } from "./log/journal_format.ts";
 import { recover } from "./log/recovery.ts";
 import { hexOf, type Meta, metaPath, readMeta, saltOf, writeMeta } from "./meta.ts";
@@ -495,7 +495,11 @@ function parentOf(path: string): string {
 }
 
 async function makeFolder(disk: Disk, dir: string, environment: Environment, options: DatabaseOptions): Promise<Meta> {
-  if (disk.exists(`${dir}/buckets`)) throw new Damaged(`${dir}/meta.json`, 0, "it is missing, and the folder has data");
+  // What a process left that was killed while it made the folder is made again.
+  const wasOpened = soundHeaders(disk, `${dir}/journal`).some(({ header }) => header.number > FIRST_HEADER);
+  if (wasOpened || disk.exists(`${dir}/buckets`)) {
+    throw new Damaged(metaPath(dir), 0, "it is missing, and the folder has data");
+  }
   const salt = new Uint8Array(8);
   environment.random(salt);
   const meta: Meta = {

@@ -7,8 +7,8 @@
 import { Damaged, FolderInUse, FolderMismatch } from "./errors.ts";
 import type { Disk } from "./log/disk.ts";
 import { FORMAT_VERSION } from "./log/format.ts";
-import { JOURNAL_FILES } from "./log/journal.ts";
-import { decodeJournalHeader, journalSalt, type LogEnd } from "./log/journal_format.ts";
+import { soundHeaders } from "./log/journal.ts";
+import type { LogEnd } from "./log/journal_format.ts";
 import { segmentPath, segmentsFolder } from "./log/layout.ts";
 import { OverlayDisk } from "./log/overlay_disk.ts";
 import { recover } from "./log/recovery.ts";
@@ -16,8 +16,6 @@ import { hexOf, type Meta, metaPath, readMeta, saltOf } from "./meta.ts";
 
 /** The usual size of a segment: that of a folder whose meta file is lost may have been another, which harms nobody. */
 const SEGMENT_BYTES = 256 * 1024 * 1024;
-/** More than the header of a journal with 65,535 buckets has. */
-const HEADER_BYTES_MAX = 3 * 1024 * 1024;
 
 export interface FolderReading {
   /** The folder, with what the journal has to say to it. */
@@ -71,18 +69,8 @@ function metaOf(disk: Disk, dir: string, partitionCount?: number): { meta: Meta;
 
 /** What the journal's headers also know of the meta file; null if both are damaged. */
 function journalMeta(disk: Disk, dir: string): { bucketCount: number; salt: string } | null {
-  for (const name of JOURNAL_FILES) {
-    const path = `${dir}/journal/${name}`;
-    if (!disk.exists(path)) continue;
-    const file = disk.open(path, "read");
-    const bytes = new Uint8Array(Math.min(file.size(), HEADER_BYTES_MAX));
-    file.read(bytes, 0);
-    file.close();
-    const salt = journalSalt(bytes);
-    const header = decodeJournalHeader(bytes, salt);
-    if (typeof header !== "string") return { bucketCount: header.ends.length, salt: hexOf(salt) };
-  }
-  return null;
+  const [sound] = soundHeaders(disk, `${dir}/journal`);
+  return sound === undefined ? null : { bucketCount: sound.header.ends.length, salt: hexOf(sound.salt) };
 }
 
 async function recovered(below: Disk, dir: string, meta: Meta) {

@@ -20,8 +20,11 @@ import { endProcess, type Environment } from "../environment.ts";
 import type { Disk, DiskFile } from "./disk.ts";
 import {
   BATCH_HEADER_BYTES,
+  decodeJournalHeader,
   encodeJournalHeader,
   finishBatch,
+  type JournalHeader,
+  journalSalt,
   type LogEnd,
   padded,
   putRecordHeader,
@@ -38,6 +41,25 @@ const FILL_BYTES = 1024 * 1024;
 const SYNC_HERE_MS_MAX = 0.5;
 
 export const JOURNAL_FILES = ["a", "b"] as const;
+
+/** More than the header of a journal with 65,535 buckets has. */
+const HEADER_BYTES_MAX = 3 * 1024 * 1024;
+
+/** The headers of a journal whose salt nobody knows: those that are sound in themselves. */
+export function soundHeaders(disk: Disk, folder: string): { header: JournalHeader; salt: Uint8Array }[] {
+  return JOURNAL_FILES.map((name) => `${folder}/${name}`).filter((path) => disk.exists(path)).flatMap((path) => {
+    const file = disk.open(path, "read");
+    const bytes = new Uint8Array(Math.min(file.size(), HEADER_BYTES_MAX));
+    file.read(bytes, 0);
+    file.close();
+    const salt = journalSalt(bytes);
+    const header = decodeJournalHeader(bytes, salt);
+    return typeof header === "string" ? [] : [{ header, salt }];
+  });
+}
+
+/** Number of the header of a journal that nobody has opened yet. */
+export const FIRST_HEADER = 1;
 
 export interface JournalOptions {
   disk: Disk;
@@ -110,7 +132,13 @@ export class Journal {
       fill(file, 0, fileBytes);
       if (name === JOURNAL_FILES[0]) {
         file.write(
-          encodeJournalHeader({ number: 1, firstBatch: 1, redoFrom: 1, fileBytes: [fileBytes, fileBytes], ends }, salt),
+          encodeJournalHeader({
+            number: FIRST_HEADER,
+            firstBatch: 1,
+            redoFrom: 1,
+            fileBytes: [fileBytes, fileBytes],
+            ends,
+          }, salt),
           0,
         );
       }

@@ -100,6 +100,14 @@ Deno.test("recovery: a start does not write over the newest header before there 
   assert.notEqual(written[0], path);
 });
 
+Deno.test("recovery: a folder without its meta file is not made anew once it was open, though nothing else is left", async () => {
+  const disk = new MemoryDisk();
+  await (await open(disk)).close();
+  disk.lose(`${DIR}/meta.json`);
+  disk.remove(`${DIR}/buckets`); // As a power cut may have left it.
+  await assert.rejects(open(disk), /meta\.json is damaged at offset 0: it is missing, and the folder has data/);
+});
+
 Deno.test("recovery: a journal file that cannot be read stops the start, with file and offset", async () => {
   let disk = new MemoryDisk();
   const store = await open(disk);
