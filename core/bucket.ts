@@ -380,11 +380,14 @@ export class Bucket {
   publish(transaction: AdmittedTransaction, placing: PublishedPlacing): void {
     const { index } = this.segments[placing.segment]!;
     const { events } = transaction;
+    // An index that was made again while the batch was on its way, and only in part: events behind a gap are not put into
+    // it. They are stored, and who looks for them is told of the damage.
+    const isIndexed = placing.segment > this.#unindexedSegment;
     for (let i = 0; i < events.length; i++) {
       const event = events[i]!;
       const version = placing.versions[i]!;
       const sequence = placing.firstSequence + i;
-      index.add(event.eventId, event.streamKey, version, placing.partition, sequence, placing.offset);
+      if (isIndexed) index.add(event.eventId, event.streamKey, version, placing.partition, sequence, placing.offset);
       this.#cache.set(event.streamKey, version, sequence);
     }
     this.#nextSequences.set(placing.partition, placing.firstSequence + events.length);

@@ -496,7 +496,8 @@ function parentOf(path: string): string {
 
 async function makeFolder(disk: Disk, dir: string, environment: Environment, options: DatabaseOptions): Promise<Meta> {
   // What a process left that was killed while it made the folder is made again.
-  const wasOpened = soundHeaders(disk, `${dir}/journal`).some(({ header }) => header.number > FIRST_HEADER);
+  const headers = soundHeaders(disk, `${dir}/journal`);
+  const wasOpened = headers.some((found) => found === null || found.header.number > FIRST_HEADER);
   if (wasOpened || disk.exists(`${dir}/buckets`)) {
     throw new Damaged(metaPath(dir), 0, "it is missing, and the folder has data");
   }

@@ -69,8 +69,8 @@ function metaOf(disk: Disk, dir: string, partitionCount?: number): { meta: Meta;
 
 /** What the journal's headers also know of the meta file; null if both are damaged. */
 function journalMeta(disk: Disk, dir: string): { bucketCount: number; salt: string } | null {
-  const [sound] = soundHeaders(disk, `${dir}/journal`);
-  return sound === undefined ? null : { bucketCount: sound.header.ends.length, salt: hexOf(sound.salt) };
+  const sound = soundHeaders(disk, `${dir}/journal`).find((found) => found !== null);
+  return sound == null ? null : { bucketCount: sound.header.ends.length, salt: hexOf(sound.salt) };
 }
 
 async function recovered(below: Disk, dir: string, meta: Meta) {

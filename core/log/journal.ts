@@ -45,13 +45,19 @@ export const JOURNAL_FILES = ["a", "b"] as const;
 /** More than the header of a journal with 65,535 buckets has. */
 const HEADER_BYTES_MAX = 3 * 1024 * 1024;
 
-/** The headers of a journal whose salt nobody knows: those that are sound in themselves. */
-export function soundHeaders(disk: Disk, folder: string): { header: JournalHeader; salt: Uint8Array }[] {
+/** The headers of a journal whose salt nobody knows: those that are sound in themselves; null for a file that cannot be read. */
+export function soundHeaders(disk: Disk, folder: string): ({ header: JournalHeader; salt: Uint8Array } | null)[] {
   return JOURNAL_FILES.map((name) => `${folder}/${name}`).filter((path) => disk.exists(path)).flatMap((path) => {
     const file = disk.open(path, "read");
     const bytes = new Uint8Array(Math.min(file.size(), HEADER_BYTES_MAX));
-    file.read(bytes, 0);
-    file.close();
+    try {
+      file.read(bytes, 0);
+    } catch (error) {
+      if ((error as { code?: string }).code !== "EIO") throw error;
+      return [null];
+    } finally {
+      file.close();
+    }
     const salt = journalSalt(bytes);
     const header = decodeJournalHeader(bytes, salt);
     return typeof header === "string" ? [] : [{ header, salt }];
