@@ -23,6 +23,7 @@ import {
   decodeJournalHeader,
   encodeJournalHeader,
   finishBatch,
+  JOURNAL_HEADER_BYTES_MAX,
   type JournalHeader,
   journalSalt,
   type LogEnd,
@@ -42,14 +43,11 @@ const SYNC_HERE_MS_MAX = 0.5;
 
 export const JOURNAL_FILES = ["a", "b"] as const;
 
-/** More than the header of a journal with 65,535 buckets has. */
-const HEADER_BYTES_MAX = 3 * 1024 * 1024;
-
 /** The headers of a journal whose salt nobody knows: those that are sound in themselves; null for a file that cannot be read. */
 export function soundHeaders(disk: Disk, folder: string): ({ header: JournalHeader; salt: Uint8Array } | null)[] {
   return JOURNAL_FILES.map((name) => `${folder}/${name}`).filter((path) => disk.exists(path)).flatMap((path) => {
     const file = disk.open(path, "read");
-    const bytes = new Uint8Array(Math.min(file.size(), HEADER_BYTES_MAX));
+    const bytes = new Uint8Array(Math.min(file.size(), JOURNAL_HEADER_BYTES_MAX));
     try {
       file.read(bytes, 0);
     } catch (error) {
@@ -155,8 +153,9 @@ export class Journal {
   }
 
   /**
-   * Goes on after recovery: `lastBatch` and all before it are in the segments, and those are synced. The file with
-   * the newest header, `lastFile`, is left as it is until the header in the other one, which says so, is durable; then it gets one as well.
+   * Goes on after recovery: `lastBatch` and all before it are in the segments, and those are synced. The file with the
+   * newest header, `lastFile`, is left as it is until the header in the other one, which says so, is durable; then it
+   * gets one as well.
    */
   static async open(
     options: JournalOptions,

@@ -29,6 +29,8 @@ import { Chain, FORMAT_VERSION, getUint53, SEGMENT_HEADER_BYTES, setUint53 } fro
 /** Header and batches start on multiples of this: no disk writes less at a time. */
 export const BLOCK_BYTES = 4096;
 export const SALT_BYTES = 8;
+/** More than the header of a journal with 65,535 buckets has. */
+export const JOURNAL_HEADER_BYTES_MAX = 3 * 1024 * 1024;
 export const BATCH_HEADER_BYTES = 32;
 export const RECORD_HEADER_BYTES = 24;
 

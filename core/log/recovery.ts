@@ -25,6 +25,7 @@ import {
   type BatchPlace,
   BLOCK_BYTES,
   decodeJournalHeader,
+  JOURNAL_HEADER_BYTES_MAX,
   type JournalHeader,
   type JournalRecord,
   type LogEnd,
@@ -36,8 +37,6 @@ import { foldersUpTo, segmentFolder, segmentPath, segmentsFolder } from "./layou
 
 /** How much of a journal file is read at a time. */
 const READ_BYTES = 1024 * 1024;
-/** More than the header of a journal with 65,535 buckets has. */
-const HEADER_BYTES_MAX = 3 * 1024 * 1024;
 
 export interface Recovered {
   lastBatch: number;
@@ -100,7 +99,9 @@ function journalFile(file: DiskFile | null, path: string, salt: Uint8Array): Jou
   const bytes = file.size();
   // The header says itself how long it is, at most as long as the file.
   let header = decodeJournalHeader(read(0, BLOCK_BYTES), salt);
-  if (typeof header === "string") header = decodeJournalHeader(read(0, Math.min(bytes, HEADER_BYTES_MAX)), salt);
+  if (typeof header === "string") {
+    header = decodeJournalHeader(read(0, Math.min(bytes, JOURNAL_HEADER_BYTES_MAX)), salt);
+  }
   return { path, bytes, header, read, batches: [...batchesIn(read, bytes, salt)] };
 }
 

@@ -57,8 +57,6 @@ import { Truth } from "./truth.ts";
 const INDEX_FILE = /\.[esph]idx(\.tmp)?$/;
 /** The files of a sealed segment. What is indexed of an open one depends on when that was written. */
 const SEALED_INDEX_FILE = /\/(index\.eidx|partition\.pidx|stream\.sidx)$/;
-/** What a check makes anew and compares. */
-const CHECKED_INDEX_FILE = /\/(index\.eidx|partition\.pidx|stream\.sidx|heads\.hidx)$/;
 /** Appends at the end of each story, when all faults are over. */
 const LAST_APPENDS = 4;
 /** Batches that may still be refused as the disk was full, after there is room again. */
@@ -493,7 +491,9 @@ class World {
     const segment = hits.find(({ of, fileBytes }) => of === "segment" && fileBytes > SEGMENT_HEADER_BYTES);
     const named = segment !== undefined
       ? [segment]
-      : hits.filter(({ path, of, how }) => of === "meta" || CHECKED_INDEX_FILE.test(path) && how !== "lose");
+      : hits.filter(({ path, of, how }) =>
+        of === "meta" || (of === "heads" || SEALED_INDEX_FILE.test(path)) && how !== "lose"
+      );
     for (const { path, how, offset } of named) {
       assert.ok(problems.some(({ file }) => file === path), `${how} of ${path} at ${offset}: a check does not find it`);
     }
