@@ -16,6 +16,7 @@ import type { Bucket } from "./bucket.ts";
 import { equalBytes } from "./bytes.ts";
 import type { DiskRoom } from "./disk_room.ts";
 import { endProcess, type Environment } from "./environment.ts";
+import { EventIdTable } from "./event_ids.ts";
 import { Damaged, DiskFull, DuplicateEventId, LimitExceeded, StoreClosed, WrongExpectedVersion } from "./errors.ts";
 import {
   type AdmittedEvent,
@@ -110,17 +111,20 @@ export class AppendQueue {
   /** Heads that a transaction of several events has given itself. */
   readonly #own = new HeadTable();
   /** Event ids given in the batch in progress. */
-  readonly #givenIds = new Map<string, Append>();
+  readonly #givenIds: EventIdTable<Append>;
 
   appendedTransactions = 0;
 
+  /** `idSeed`: of the table of event ids. */
   constructor(
     buckets: readonly Bucket[],
     partitionCount: number,
     journal: Journal,
     room: DiskRoom,
     environment: Environment,
+    idSeed: number,
   ) {
+    this.#givenIds = new EventIdTable(idSeed);
     this.#buckets = buckets;
     this.#partitionCount = partitionCount;
     this.#journal = journal;
@@ -318,7 +322,7 @@ export class AppendQueue {
     for (let i = 0; i < events.length; i++) {
       const event = events[i]!;
       bucket.setPendingHead(event.streamKey, versions[i]!, firstSequence + i);
-      if (event.eventIdGiven) this.#givenIds.set(formatUuid(event.eventId), waiting);
+      if (event.eventIdGiven) this.#givenIds.set(event.eventId, waiting);
     }
   }
 
@@ -359,7 +363,7 @@ export class AppendQueue {
     const { transaction } = waiting;
     for (const { eventId, eventIdGiven } of transaction.events) {
       if (!eventIdGiven) continue;
-      const pending = this.#givenIds.get(formatUuid(eventId));
+      const pending = this.#givenIds.get(eventId);
       if (pending !== undefined) {
         const appended = answerRetry(transaction, storedPending(pending), eventId);
         (pending.retries ??= []).push({ waiting, appended });

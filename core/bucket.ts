@@ -172,9 +172,11 @@ export class Bucket {
 
   /** The frame of an event, its cursor on the event; null if there is none. @throws {Damaged} | {IndexDamaged} */
   findEvent(eventId: Uint8Array): Frame | null {
+    const offsets: number[] = [];
     for (let i = this.segments.length - 1; i >= 0; i--) {
       const segment = this.segments[i]!;
-      for (const offset of segment.index.eventOffsets(eventId)) {
+      offsets.length = 0;
+      for (const offset of segment.index.eventOffsets(eventId, offsets)) {
         const frame = this.frame(this.lookups, segment, offset);
         while (frame.next()) if (bytesStandAt(frame.bytes, frame.eventIdAt, eventId)) return frame;
       }

@@ -172,7 +172,15 @@ export class Database implements EventStore {
     this.#journal = parts.journal;
     this.#room = parts.room;
     this.#ending = parts.ending;
-    this.#queue = new AppendQueue(parts.buckets, this.partitionCount, parts.journal, parts.room, parts.environment);
+    const idSeed = new DataView(saltOf(parts.meta).buffer).getUint32(0);
+    this.#queue = new AppendQueue(
+      parts.buckets,
+      this.partitionCount,
+      parts.journal,
+      parts.room,
+      parts.environment,
+      idSeed,
+    );
     parts.ending.act = () => this.#end(parts.ending.reason!);
     if (parts.ending.reason !== null) parts.ending.act(); // The upkeep of a bucket has failed while others were opened.
   }
@@ -265,7 +273,7 @@ export class Database implements EventStore {
     this.#queue.append(admitted, receiver);
   }
 
-  async event(eventId: string): Promise<EventRecord | null> {
+  async event(eventId: string | Uint8Array): Promise<EventRecord | null> {
     this.#requireOpen();
     const id = requireUuid(eventId, "event id");
     const bucket = this.#bucketOf(partitionOf(partitionHash(id), this.partitionCount));

@@ -29,8 +29,11 @@ export interface NewEvent {
   streamId: string;
   /** At most 255 bytes of UTF-8. */
   name: string;
-  /** A UUID that carries the hash of the partition key; made by the store when left out. An append is retried safely by repeating it with the same ids. */
-  eventId?: string;
+  /**
+   * A UUID, as text or its 16 bytes, that carries the hash of the partition key; made by the store when left out. An
+   * append is retried safely by repeating it with the same ids.
+   */
+  eventId?: string | Uint8Array;
   /** What the writer believes about the stream; `any` when left out. */
   expectedVersion?: ExpectedVersion;
   /** Milliseconds since 1970, 0 to 9 223 372 036 854; now when left out. */
@@ -43,8 +46,8 @@ export interface NewEvent {
 
 /** Events that are appended all or none, all in the partition of one key. */
 export interface Transaction {
-  /** A UUID. When left out it is the default key of the only stream: streams that differ need a key. */
-  partitionKey?: string;
+  /** A UUID, as text or its 16 bytes. When left out it is the default key of the only stream: streams that differ need a key. */
+  partitionKey?: string | Uint8Array;
   events: readonly NewEvent[];
 }
 
@@ -221,10 +224,12 @@ export function admit(transaction: Transaction, environment: Environment): Admit
           } needs ${hash}`,
         );
       }
-      const text = formatUuid(eventId);
-      givenIds ??= new Set();
-      if (givenIds.has(text)) throw new DuplicateEventId(text, "it is given twice in one transaction");
-      givenIds.add(text);
+      if (events.length > 1) {
+        const text = formatUuid(eventId);
+        givenIds ??= new Set();
+        if (givenIds.has(text)) throw new DuplicateEventId(text, "it is given twice in one transaction");
+        givenIds.add(text);
+      }
     }
     admitted[i] = {
       streamId: event.streamId,
@@ -302,10 +307,14 @@ export function identify(streamId: string, partitionKey: Uint8Array | null): Str
   return { streamIdBytes, partitionKey, partitionKeyIsDefault: false, streamKey: uuidV5(partitionKey, streamIdBytes) };
 }
 
-/** @throws {InvalidArgument} `text` is not a UUID; the message calls it `what` */
-export function requireUuid(text: string, what: string): Uint8Array {
-  const bytes = parseUuid(text);
-  if (bytes === null) throw new InvalidArgument(`The ${what} must be a UUID: found ${JSON.stringify(text)}`);
+/** @throws {InvalidArgument} `uuid` is not the text or the 16 bytes of a UUID; the message calls it `what` */
+export function requireUuid(uuid: string | Uint8Array, what: string): Uint8Array {
+  if (typeof uuid !== "string") {
+    if (uuid.length === 16) return uuid;
+    throw new InvalidArgument(`The ${what} must be a UUID, which has 16 bytes: found ${uuid.length}`);
+  }
+  const bytes = parseUuid(uuid);
+  if (bytes === null) throw new InvalidArgument(`The ${what} must be a UUID: found ${JSON.stringify(uuid)}`);
   return bytes;
 }
 

@@ -82,7 +82,7 @@ export class MemoryStore implements EventStore {
     });
   }
 
-  event(eventId: string): Promise<EventRecord | null> {
+  event(eventId: string | Uint8Array): Promise<EventRecord | null> {
     return promiseOf(() => {
       this.#assertOpen();
       const stored = this.#stored.get(formatUuid(requireUuid(eventId, "event id")));

@@ -182,7 +182,7 @@ export interface EventStore extends AsyncDisposable {
   appendFor?(transaction: Transaction, receiver: AppendReceiver): void;
 
   /** The event of this id, null if there is none. @throws {InvalidArgument} not a UUID */
-  event(eventId: string): Promise<EventRecord | null>;
+  event(eventId: string | Uint8Array): Promise<EventRecord | null>;
 
   /** Events of a stream between two versions. @throws {InvalidArgument} a bad stream id or partition key */
   readStream(streamId: string, options?: ReadOptions & StreamOptions): Scan;

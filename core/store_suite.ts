@@ -167,6 +167,17 @@ export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): v
     assert.equal(await store.streamVersion("s", { partitionKey: "550e8400e29b41d4a716446655440000" }), 0);
   });
 
+  test("UUIDs are taken as 16 bytes", async (store) => {
+    const id = eventId(KEY, 1);
+    const bytes = parseUuid(id)!;
+    const append = () =>
+      store.append({ partitionKey: parseUuid(KEY)!, events: [{ ...event("s"), eventId: parseUuid(id)! }] });
+    const first = await append();
+    assert.deepEqual([first.partitionKey, first.events[0]!.eventId], [KEY, id]);
+    assert.equal((await store.event(bytes))!.eventId, id);
+    assert.deepEqual(await append(), first);
+  });
+
   test("a transaction id tells whether its transaction has more than one event", async (store) => {
     const alone = await store.append({ partitionKey: KEY, events: [event("s")] });
     const both = await store.append({ partitionKey: KEY, events: [event("s"), event("t")] });
@@ -309,6 +320,7 @@ export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): v
     ["a bad stream id in the middle", KEY, [event("a"), event(""), event("b")]],
     ["a partition key that is no UUID", "nonsense", [event("s")]],
     ["an event id that is no UUID", KEY, [{ ...event("s"), eventId: "nonsense" }]],
+    ["an event id of 15 bytes", KEY, [{ ...event("s"), eventId: new Uint8Array(15) }]],
     ["an event id of another partition key", KEY, [{ ...event("s"), eventId: eventId(OTHER_KEY, 1) }]],
     ["two streams without a partition key", undefined, [event("a"), event("b")]],
     ["a negative timestamp", undefined, [{ ...event("s"), timestamp: -1 }]],

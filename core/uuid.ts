@@ -55,11 +55,32 @@ const UUID_FORM =
   /^\s*(?:urn:uuid:)?(?:([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})|([0-9a-f]{32}))\s*$/i;
 const BRACED_FORM = /^\s*\{([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}\s*$/i;
 
-/** The namespace of default partition keys: UUIDv5(DNS namespace, "sierradb.tqwewe.com"). */
-export const PARTITION_KEY_NAMESPACE = parseUuid("219bd637-e279-53e9-9e2b-eabe5d9120cc")!;
+/** By character code: the value of a hexadecimal digit, 255 for none. */
+const DIGIT = new Uint8Array(256).fill(255);
+for (let digit = 0; digit < 16; digit++) {
+  DIGIT[codeOfDigit(digit)] = digit;
+  DIGIT[digit.toString(16).toUpperCase().charCodeAt(0)] = digit;
+}
+/** Characters of a UUID written hyphenated. */
+export const UUID_TEXT_BYTES = 36;
+
+/** The UUID that is written hyphenated, in 36 bytes of ASCII from `from`; null if it is not, though it may have another form. */
+export function readUuid(bytes: Uint8Array, from: number): Uint8Array | null {
+  const uuid = shortLived.take(16);
+  let at = from;
+  for (let i = 0; i < 16; i++) {
+    if ((i === 4 || i === 6 || i === 8 || i === 10) && bytes[at++] !== HYPHEN) return null;
+    const high = DIGIT[bytes[at++]!]!, low = DIGIT[bytes[at++]!]!;
+    if ((high | low) > 15) return null;
+    uuid[i] = high << 4 | low;
+  }
+  return uuid;
+}
 
 /** The sixteen bytes of a UUID written hyphenated, as 32 digits, in braces, or as a URN, in either case; else null. */
 export function parseUuid(text: string): Uint8Array | null {
+  const usual = text.length === UUID_TEXT_BYTES ? readUuid(asciiOf(text), 0) : null;
+  if (usual !== null) return usual;
   const match = UUID_FORM.exec(text) ?? UUID_FORM.exec(BRACED_FORM.exec(text)?.[1] ?? "");
   if (match === null) return null;
   const digits = match[6] ?? match[1]! + match[2] + match[3] + match[4] + match[5];
@@ -67,6 +88,17 @@ export function parseUuid(text: string): Uint8Array | null {
   for (let i = 0; i < 16; i++) bytes[i] = parseInt(digits.slice(2 * i, 2 * i + 2), 16);
   return bytes;
 }
+
+const ascii = new Uint8Array(UUID_TEXT_BYTES);
+
+/** The characters of a text of 36, with 255 for what is not ASCII. Good until the next call. */
+function asciiOf(text: string): Uint8Array {
+  for (let i = 0; i < UUID_TEXT_BYTES; i++) ascii[i] = Math.min(255, text.charCodeAt(i));
+  return ascii;
+}
+
+/** The namespace of default partition keys: UUIDv5(DNS namespace, "sierradb.tqwewe.com"). */
+export const PARTITION_KEY_NAMESPACE = parseUuid("219bd637-e279-53e9-9e2b-eabe5d9120cc")!;
 
 /** The longest name that is hashed: a stream id has 64 bytes. */
 const NAME_BYTES_MAX = 1024;

@@ -9,7 +9,7 @@
  */
 import { InvalidArgument } from "../core/errors.ts";
 import { textOf } from "../core/text.ts";
-import { formatUuid, parseUuid } from "../core/uuid.ts";
+import { formatUuid, parseUuid, readUuid, UUID_TEXT_BYTES } from "../core/uuid.ts";
 import type { ExpectedVersion } from "../core/version.ts";
 import { nameOfKind, Words } from "./decoder.ts";
 import { BIG_NUMBER, BULK, NUMBER, SIMPLE, VERBATIM } from "./value.ts";
@@ -99,6 +99,11 @@ export class Arguments {
 
   /** A UUID in any of its forms, as lowercase hyphenated text. */
   uuid(what: string): string {
+    return formatUuid(this.uuidBytes(what));
+  }
+
+  /** A UUID in any of its forms: its 16 bytes. */
+  uuidBytes(what: string): Uint8Array {
     const i = this.#take(what);
     const uuid = this.#uuidAt(i);
     if (uuid === null) throw this.#unfit(i, what, "a UUID");
@@ -124,7 +129,7 @@ export class Arguments {
   partition(what: string): number | string {
     const i = this.#takeNumber(what);
     const uuid = this.#uuidAt(i);
-    if (uuid !== null) return uuid;
+    if (uuid !== null) return formatUuid(uuid);
     const number = this.#digits(i, 0);
     if (number < 0 || number > 0xffff) throw this.#unfit(i, what, "a UUID, or a number from 0 to 65535");
     return number;
@@ -241,13 +246,14 @@ export class Arguments {
     return number;
   }
 
-  #uuidAt(i: number): string | null {
+  #uuidAt(i: number): Uint8Array | null {
     const { bytes, base, starts, ends } = this.#words;
     const length = ends[i]! - starts[i]!;
     if (length < 32 || length > UUID_BYTES_MAX) return null;
+    const uuid = length === UUID_TEXT_BYTES ? readUuid(bytes, base + starts[i]!) : null;
+    if (uuid !== null) return uuid;
     const text = textOrNull(bytes, base + starts[i]!, base + ends[i]!);
-    const uuid = text === null ? null : parseUuid(text);
-    return uuid === null ? null : formatUuid(uuid);
+    return text === null ? null : parseUuid(text);
   }
 
   #unfit(i: number, what: string, needed: string): InvalidArgument {

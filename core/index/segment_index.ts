@@ -209,16 +209,15 @@ export class SegmentIndex {
     );
   }
 
-  /** Offsets of the frames in which the event may be, in log order. @throws {IndexDamaged} */
-  eventOffsets(eventId: Uint8Array): number[] {
+  /** Offsets of the frames in which the event may be, in log order, in `into`. @throws {IndexDamaged} */
+  eventOffsets(eventId: Uint8Array, into: number[] = []): number[] {
     const a = bigEndian32(eventId, 0);
     const b = eventId[4]! << 8 | eventId[5]!;
     const c = bigEndian32(eventId, 12);
-    const offsets: number[] = [];
-    for (const file of this.#files) file.offsetsOf(a, b, c, offsets);
-    for (const run of this.#frozen) run.offsetsOf(a, b, c, offsets);
-    this.#run?.offsetsOf(a, b, c, offsets);
-    return offsets;
+    for (const file of this.#files) file.offsetsOf(a, b, c, into);
+    for (const run of this.#frozen) run.offsetsOf(a, b, c, into);
+    this.#run?.offsetsOf(a, b, c, into);
+    return into;
   }
 
   /**

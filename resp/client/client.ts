@@ -117,7 +117,7 @@ export class Client implements Omit<EventStore, "status"> {
     return events.length === 1 ? appendedOf(reply, events[0]!.streamId) : transactionOf(reply, repeatable);
   }
 
-  async event(eventId: string): Promise<EventRecord | null> {
+  async event(eventId: string | Uint8Array): Promise<EventRecord | null> {
     const reply = await this.#ask("EGET", formatUuid(requireUuid(eventId, "event id")));
     return reply === null ? null : recordOf(reply);
   }

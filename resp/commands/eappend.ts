@@ -20,13 +20,13 @@ export const eappend: AppendingCommand = {
   since: "0.1.0",
   prepare(args, { server }): Transaction {
     const event = readEventHead(args);
-    let partitionKey: string | undefined;
+    let partitionKey: Uint8Array | undefined;
     // A third word that is no option is the payload: the line that everybody types first.
     if (args.left > 0 && !isOption(args)) event.payload = args.bytes("payload");
     while (args.left > 0) {
       if (readEventOption(args, event)) continue;
       if (!args.option("PARTITION_KEY", partitionKey)) throw args.unexpected();
-      partitionKey = args.uuid("partition key");
+      partitionKey = args.uuidBytes("partition key");
     }
     if (server.strictVersioning) requireStrictVersion(event);
     return { partitionKey, events: [event] };

@@ -23,7 +23,7 @@ export const emappend: AppendingCommand = {
   group: "events",
   since: "0.1.0",
   prepare(args, { server }): Transaction {
-    const partitionKey = args.uuid("partition key");
+    const partitionKey = args.uuidBytes("partition key");
     const events: NewEvent[] = [];
     do {
       refuseJson(args);

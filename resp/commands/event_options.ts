@@ -29,7 +29,7 @@ export function readEventOption(args: Arguments, event: NewEvent): boolean {
   else if (args.option("EXPECTED_VERSION", event.expectedVersion)) {
     event.expectedVersion = args.version("expected version (ANY, EXISTS, EMPTY or a number)");
   } else if (args.option("METADATA", event.metadata)) event.metadata = args.bytes("metadata");
-  else if (args.option("EVENT_ID", event.eventId)) event.eventId = args.uuid("event id");
+  else if (args.option("EVENT_ID", event.eventId)) event.eventId = args.uuidBytes("event id");
   else if (args.option("TIMESTAMP", event.timestamp)) {
     event.timestamp = args.number(
       "timestamp",
