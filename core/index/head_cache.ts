@@ -2,7 +2,8 @@
  * The committed heads used lately, in bounded memory: what is found here takes no look at a file.
  *
  *     table (of 64)    set | set | set | …        a head has one table and one set in it, by its key
- *     set              8 slots of 24 bytes        as in heads.ts: three words of key, version + 1, sequence in two
+ *     set              8 slots of 24 bytes        as in heads.ts, word by word: the third word of each key, the others,
+ *                                                 version + 1, sequence in two: most looks end in the first 32 bytes
  *
  * A table of open addressing must stay half empty, and one that is full is emptied at a stroke, so that all are looked
  * up again at once. Sets can be full: a new head takes the place of another in its set, in turn. Each table doubles by
@@ -17,6 +18,8 @@ import { type Head, SLOT_WORDS, word0, word1, word2 } from "./heads.ts";
 const TABLES = 64;
 const SLOTS = 8;
 const SET_WORDS = SLOTS * SLOT_WORDS;
+/** From the third word of a slot's key to its other words. */
+const K1 = SLOTS, K0 = 2 * SLOTS, VERSION = 3 * SLOTS, SEQUENCE = 4 * SLOTS;
 const SET_BYTES = 4 * SET_WORDS;
 
 export class HeadCache {
@@ -58,7 +61,10 @@ class Table {
     const at = this.#find(k0, k1, k2);
     const words = this.#words;
     if (at < 0) return null;
-    return { version: words[at + 3]! - 1, sequence: words[at + 4]! + words[at + 5]! * 0x1_0000_0000 };
+    return {
+      version: words[at + VERSION]! - 1,
+      sequence: words[at + SEQUENCE]! + words[at + SEQUENCE + SLOTS]! * 0x1_0000_0000,
+    };
   }
 
   set(k0: number, k1: number, k2: number, version: number, sequence: number): void {
@@ -71,16 +77,16 @@ class Table {
       }
       if (at < 0) {
         this.#turn = (this.#turn + 1) % SLOTS;
-        at = this.#setOf(k2) + this.#turn * SLOT_WORDS;
+        at = this.#setOf(k2) + this.#turn;
       }
     }
     const words = this.#words;
-    words[at] = k0;
-    words[at + 1] = k1;
-    words[at + 2] = k2;
-    words[at + 3] = version + 1;
-    words[at + 4] = sequence % 0x1_0000_0000;
-    words[at + 5] = Math.floor(sequence / 0x1_0000_0000);
+    words[at] = k2;
+    words[at + K1] = k1;
+    words[at + K0] = k0;
+    words[at + VERSION] = version + 1;
+    words[at + SEQUENCE] = sequence % 0x1_0000_0000;
+    words[at + SEQUENCE + SLOTS] = Math.floor(sequence / 0x1_0000_0000);
   }
 
   #setOf(k2: number): number {
@@ -91,8 +97,8 @@ class Table {
   #find(k0: number, k1: number, k2: number): number {
     const words = this.#words;
     const first = this.#setOf(k2);
-    for (let at = first; at < first + SET_WORDS; at += SLOT_WORDS) {
-      if (words[at + 2] === k2 && words[at + 1] === k1 && words[at] === k0 && words[at + 3] !== 0) return at;
+    for (let at = first; at < first + SLOTS; at++) {
+      if (words[at] === k2 && words[at + K1] === k1 && words[at + K0] === k0 && words[at + VERSION] !== 0) return at;
     }
     return -1;
   }
@@ -101,7 +107,7 @@ class Table {
   #free(k2: number): number {
     const words = this.#words;
     const first = this.#setOf(k2);
-    for (let at = first; at < first + SET_WORDS; at += SLOT_WORDS) if (words[at + 3] === 0) return at;
+    for (let at = first; at < first + SLOTS; at++) if (words[at + VERSION] === 0) return at;
     return -1;
   }
 
@@ -109,10 +115,12 @@ class Table {
     const old = this.#words;
     this.#words = new Uint32Array(2 * old.length);
     this.#sets *= 2;
-    for (let from = 0; from < old.length; from += SLOT_WORDS) {
-      if (old[from + 3] === 0) continue;
-      // A set is split in two, so there is room.
-      this.#words.set(old.subarray(from, from + SLOT_WORDS), this.#free(old[from + 2]!));
+    for (let set = 0; set < old.length; set += SET_WORDS) {
+      for (let from = set; from < set + SLOTS; from++) {
+        if (old[from + VERSION] === 0) continue;
+        const to = this.#free(old[from]!); // A set is split in two, so there is room.
+        for (let word = 0; word < SET_WORDS; word += SLOTS) this.#words[to + word] = old[from + word]!;
+      }
     }
   }
 }

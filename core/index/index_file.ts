@@ -250,9 +250,12 @@ export function filterLines(keys: number, filterBits: number): number {
   return Math.ceil(keys * filterBits / (LINE_BYTES * 8));
 }
 
-/** Which line of `lines` a key belongs to. For streams `c` is 0, so that all versions are one key. */
-export function filterLine(a: number, b: number, c: number, lines: number): number {
-  return Math.floor(mix(a, b, c, 0x2545f491) * lines / 0x1_0000_0000);
+/**
+ * Which line of `lines` a key belongs to. Hashes of streams are spread evenly as they are: lines in their order are
+ * filled one after the other, where a line by chance would be a miss of the processor's cache for each.
+ */
+export function filterLine(form: SortedForm, a: number, b: number, c: number, lines: number): number {
+  return Math.floor((form === EVENT_FORM ? mix(a, b, c, 0x2545f491) : a) * lines / 0x1_0000_0000);
 }
 
 /** Sets the bits of a key in its line, whose words begin at `words[at]`. */

@@ -83,7 +83,7 @@ export class SortedFile {
   /** False: the key (of a stream: `c` is 0) is not in the file. One block. */
   mayHold(a: number, b: number, c: number): boolean {
     if (this.#filterLines === 0) return false;
-    const line = filterLine(a, b, c, this.#filterLines);
+    const line = filterLine(this.#form, a, b, c, this.#filterLines);
     if (this.#filter === null && this.#filters !== null) {
       this.#filter = KeptFilter.open(this.#filters, this.#file, this.#filterBlock, this.#filterLines);
     }
@@ -445,6 +445,6 @@ function addLeaf(words: Uint32Array, lines: number, view: DataView, form: Sorted
       lastA = a;
       lastB = b;
     }
-    addToLine(words, filterLine(a, b, c, lines) * 16, a, b, c);
+    addToLine(words, filterLine(form, a, b, c, lines) * 16, a, b, c);
   }
 }
