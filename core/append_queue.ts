@@ -39,8 +39,9 @@ import { meets } from "./version.ts";
 /** A batch takes no more appends beyond this: the first of them should not wait for ever. */
 export const BATCH_BYTES_MAX = 8 * 1024 * 1024;
 
-/** A batch of so many appends is synced without leaving the thread, if the disk is quick. */
+/** A batch of so many appends, and so many bytes, is synced without leaving the thread, if the disk is quick. */
 const FEW = 64;
+const FEW_BYTES = 32 * 1024;
 
 /** An append that waits; and what the batch in progress gave it, once that has accepted it. */
 class Append implements Appended {
@@ -390,7 +391,8 @@ export class AppendQueue {
         this.#room.refused();
         return;
       }
-      await journal.commit(this.#inFlight.length <= FEW); // Only now may anyone be told that these events exist.
+      const few = this.#inFlight.length <= FEW && journal.length <= FEW_BYTES;
+      await journal.commit(few); // Only now may anyone be told that these events exist.
       if (this.#failure !== null) throw this.#failure; // But not when another part of the store has asked for the end.
       this.#room.stored();
     }

@@ -20,6 +20,7 @@ import type { FilterMemory } from "./index/filter_memory.ts";
 import { HeadCache } from "./index/head_cache.ts";
 import { type Head, HeadTable } from "./index/heads.ts";
 import { HEADS_NAME, HeadsFile, removeUnfinishedHeads, writeHeadsFile } from "./index/heads_file.ts";
+import type { MemoryRun } from "./index/memory_run.ts";
 import { IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
 import { runSliced, type Sliced } from "./index/sliced.ts";
 import { BucketLog } from "./log/bucket_log.ts";
@@ -41,6 +42,8 @@ export interface BucketContext {
   pool: FilePool;
   cache: BlockCache;
   filters: FilterMemory;
+  /** Of all buckets. */
+  spareRuns: MemoryRun[];
   /** Bound of the cache of the newest events. */
   tailBytes: number;
   room: DiskRoom;
@@ -546,8 +549,8 @@ export class Bucket {
   // ---- Opening ---------------------------------------------------------------------------------------------------
 
   get #indexContext() {
-    const { pool, cache, filters, environment } = this.#context;
-    return { pool, cache, filters, environment };
+    const { pool, cache, filters, spareRuns, environment } = this.#context;
+    return { pool, cache, filters, spareRuns, environment };
   }
 
   /** A segment of which nothing is indexed yet. */

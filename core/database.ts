@@ -223,7 +223,22 @@ export class Database implements EventStore {
       const { segmentBytes } = meta;
       const reserveBytes = options.reserveBytes ?? Math.min(RESERVE_BYTES_MAX, Math.floor(segmentBytes / 4));
       const room = new DiskRoom({ disk, dir, environment, log, reserveBytes });
-      const context = { disk, dir, environment, log, pool, cache, filters, tailBytes, headBytes, segmentBytes, room };
+      const context = {
+        ...{
+          disk,
+          dir,
+          environment,
+          log,
+          pool,
+          cache,
+          filters,
+          spareRuns: [],
+          tailBytes,
+          headBytes,
+          segmentBytes,
+          room,
+        },
+      };
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
       }

@@ -146,3 +146,37 @@ test("every index file comes back when it is lost", async () => {
   await life.loseIndexes(() => true);
   await life.close();
 });
+
+/** A life whose only bucket has more than fifty sealed segments. */
+async function longLife(seed: number): Promise<Life> {
+  const sizes = { ...SMALL, bucketCount: 1 };
+  const life = new Life(
+    new Story(seed, { partitionCount: sizes.partitionCount, everyIdGiven: true }),
+    new MemoryDisk({ seed }),
+    sizes,
+  );
+  await life.open();
+  for (
+    let sealed = 0;
+    sealed <= 50;
+    sealed = life.disk.files("/data").filter((path) => /index\.eidx$/.test(path)).length
+  ) {
+    assert.deepEqual(await life.tell(20), []);
+  }
+  return life;
+}
+
+test("behind more than fifty sealed segments the same holds for every kind of fault", async () => {
+  for (const n of [1, 3, 10, 30, 100]) {
+    const life = await longLife(n);
+    await life.cutAt(life.disk.effects + n, (disk) => disk.afterPowerCut(n));
+    await life.cutAt(life.disk.effects + n, (disk) => disk.afterKill());
+    await life.failSync(Math.min(n, 20), n % 2 === 0);
+    await life.fillDisk(100 * n);
+    await life.loseIndexes((path) => path.endsWith("heads.hidx"));
+    await life.loseIndexes(() => n % 2 === 1);
+    assert.deepEqual(await life.tell(5), []);
+    await life.story.agree(life.store);
+    await life.close();
+  }
+});

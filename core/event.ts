@@ -309,11 +309,11 @@ export function identify(streamId: string, partitionKey: Uint8Array | null): Str
 
 /** @throws {InvalidArgument} `uuid` is not the text or the 16 bytes of a UUID; the message calls it `what` */
 export function requireUuid(uuid: string | Uint8Array, what: string): Uint8Array {
-  if (typeof uuid !== "string") {
+  if (uuid instanceof Uint8Array) {
     if (uuid.length === 16) return uuid;
     throw new InvalidArgument(`The ${what} must be a UUID, which has 16 bytes: found ${uuid.length}`);
   }
-  const bytes = parseUuid(uuid);
+  const bytes = typeof uuid === "string" ? parseUuid(uuid) : null;
   if (bytes === null) throw new InvalidArgument(`The ${what} must be a UUID: found ${JSON.stringify(uuid)}`);
   return bytes;
 }

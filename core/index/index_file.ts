@@ -35,10 +35,11 @@
  */
 import { crc32 } from "node:zlib";
 import type { Environment } from "../environment.ts";
-import type { Disk, DiskFile } from "../log/disk.ts";
+import { type Disk, type DiskFile, isUnreadable } from "../log/disk.ts";
 import type { FilePool } from "../log/file_pool.ts";
 import { type BlockCache, CachedFile } from "./block_cache.ts";
 import type { FilterMemory } from "./filter_memory.ts";
+import type { MemoryRun } from "./memory_run.ts";
 
 export const BLOCK_BYTES = 4096;
 const FORMAT_VERSION = 1;
@@ -86,6 +87,8 @@ export interface IndexContext {
   /** Left out: filters are read through the cache. */
   filters?: FilterMemory;
   environment: Environment;
+  /** Runs whose memory can be used again; left out: none is. */
+  spareRuns?: MemoryRun[];
   /** How many events a run in memory gathers before it is due as a piece; `RUN_EVENTS_MAX` when left out. For tests. */
   runEventsMax?: number;
 }
@@ -457,11 +460,7 @@ export class IndexFile {
       found = this.#context.pool.read(this.path, into, offset);
     } catch (cause) {
       if (!this.#context.pool.disk.exists(this.path)) throw new IndexDamaged(this.path, 0, "it is missing", { cause });
-      // The medium cannot give the bytes back: as lost as wrong ones.
-      if ((cause as { code?: string }).code === "EIO") {
-        throw new IndexDamaged(this.path, offset, "it cannot be read", { cause });
-      }
-      throw cause;
+      throw isUnreadable(cause) ? new IndexDamaged(this.path, offset, "it cannot be read", { cause }) : cause;
     }
     if (found < into.length) throw new IndexDamaged(this.path, offset + found, "it ends too early");
   }
@@ -513,11 +512,16 @@ export class IndexFileWriter {
     return at + PAYLOAD_AT;
   }
 
-  /** Reads back whole blocks that were begun before. */
+  /** Reads back whole blocks that were begun before. @throws {IndexDamaged} */
   readBlocks(first: number, into: Uint8Array): void {
     this.#write();
-    this.#file.read(into, first * BLOCK_BYTES);
-    verifyBlocks(this.#file.path, into, first, this.#salt);
+    const { path } = this.#file;
+    try {
+      this.#file.read(into, first * BLOCK_BYTES);
+    } catch (cause) {
+      throw isUnreadable(cause) ? new IndexDamaged(path, first * BLOCK_BYTES, "it cannot be read", { cause }) : cause;
+    }
+    verifyBlocks(path, into, first, this.#salt);
   }
 
   finish(entries: number, keys: number, minKey: Key, maxKey: Key): void {

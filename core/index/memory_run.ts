@@ -33,7 +33,7 @@ interface PartitionColumn {
 export class MemoryRun implements PartitionSource {
   /** Events in the run. */
   events = 0;
-  readonly #seed: number;
+  #seed: number;
 
   #keyA = new Uint32Array(EVENTS_AT_FIRST);
   #keyB = new Uint16Array(EVENTS_AT_FIRST);
@@ -59,6 +59,23 @@ export class MemoryRun implements PartitionSource {
   /** `seed` is drawn by chance, so that nobody can send ids that all fall into one slot. */
   constructor(seed: number) {
     this.#seed = seed;
+  }
+
+  /** Empty again, with the memory that it has: to make that anew, bit by bit as it fills, costs more than to clear it. */
+  renew(seed: number): void {
+    this.#seed = seed;
+    this.events = 0;
+    this.#idSlots.fill(0);
+    this.#placeSlots.fill(0);
+    this.#streamCount = 0;
+    this.#streamSlots.fill(0);
+    this.#partitions.clear();
+    this.#sequenceSlots = 0;
+  }
+
+  /** How many events it can take before it grows. */
+  get capacity(): number {
+    return this.#keyA.length;
   }
 
   get memoryBytes(): number {
@@ -226,6 +243,7 @@ export class MemoryRun implements PartitionSource {
     this.#streamLow[stream] = low;
     this.#streamFirst[stream] = version;
     this.#streamLast[stream] = version;
+    this.#streamMixed[stream] = 0;
     putInSlot(this.#streamSlots, mix(high, low, 0, this.#seed), stream);
     return stream;
   }

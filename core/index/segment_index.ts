@@ -37,6 +37,9 @@ export { runSliced, type Sliced } from "./sliced.ts";
 /** Events of a run in memory: some 8 MB, and what is read again from the log after a kill. */
 export const RUN_EVENTS_MAX = 131_072;
 
+/** So many runs of a node are kept when they are written, for the next ones to have their memory. */
+const SPARE_RUNS_MAX = 4;
+
 const U32_MAX = 0xffff_ffff;
 const SEALED_NAMES: FileNames = { event: "index.eidx", stream: "stream.sidx", partition: "partition.pidx" };
 const PIECE_NAME = /^piece-(\d{3,})\.(eidx|sidx|pidx)$/;
@@ -353,16 +356,19 @@ export class SegmentIndex {
     }
     this.#frozen = this.#frozen.filter((run) => !runs.includes(run));
     this.#joinParts();
+    this.#spare(runs);
   }
 
   *#seal(identity: SegmentIdentity): Sliced {
     const pieces = this.#files;
     const sealed = yield* this.#writeFiles(SEALED_NAMES, identity, [...pieces, ...this.#frozen]);
     if (sealed === null) return;
+    const runs = this.#frozen;
     this.#files = [sealed];
     this.#frozen = [];
     this.#sealed = true;
     this.#joinParts();
+    this.#spare(runs);
     const { disk } = this.#context.pool;
     for (const piece of pieces) piece.close();
     for (const path of leftovers(disk, this.#folder, 0)) {
@@ -426,7 +432,19 @@ export class SegmentIndex {
   #newRun(): MemoryRun {
     const seed = new Uint8Array(4);
     this.#context.environment.random(seed);
-    return new MemoryRun(bigEndian32(seed, 0));
+    const spare = this.#context.spareRuns?.pop();
+    if (spare === undefined) return new MemoryRun(bigEndian32(seed, 0));
+    spare.renew(bigEndian32(seed, 0));
+    return spare;
+  }
+
+  /** Nobody looks into these runs any more: the next ones may have their memory. */
+  #spare(runs: MemoryRun[]): void {
+    const { spareRuns } = this.#context;
+    if (spareRuns === undefined) return;
+    for (const run of runs) {
+      if (spareRuns.length < SPARE_RUNS_MAX && run.capacity >= this.#runEventsMax) spareRuns.push(run);
+    }
   }
 }
 

@@ -105,6 +105,7 @@ function makeContext(disk: MemoryDisk, runEventsMax: number, cacheBytes = 1 << 2
     cache: new BlockCache(cacheBytes),
     environment: new SeededEnvironment(1),
     runEventsMax,
+    spareRuns: [],
   };
 }
 

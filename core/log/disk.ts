@@ -266,6 +266,11 @@ export function writeWhole(bytes: Uint8Array, write: (part: Uint8Array, done: nu
   for (let done = 0; done < bytes.length;) done += write(done === 0 ? bytes : bytes.subarray(done), done);
 }
 
+/** Whether a read failed because the medium does not give the bytes back: they are as lost as wrong ones. */
+export function isUnreadable(error: unknown): boolean {
+  return (error as { code?: string }).code === "EIO";
+}
+
 function attempt<T>(act: () => T): T {
   try {
     return act();

@@ -17,7 +17,7 @@
  * @module
  */
 import { endProcess, type Environment } from "../environment.ts";
-import type { Disk, DiskFile } from "./disk.ts";
+import { type Disk, type DiskFile, isUnreadable } from "./disk.ts";
 import {
   BATCH_HEADER_BYTES,
   decodeJournalHeader,
@@ -51,7 +51,7 @@ export function soundHeaders(disk: Disk, folder: string): ({ header: JournalHead
     try {
       file.read(bytes, 0);
     } catch (error) {
-      if ((error as { code?: string }).code !== "EIO") throw error;
+      if (!isUnreadable(error)) throw error;
       return [null];
     } finally {
       file.close();

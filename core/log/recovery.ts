@@ -17,7 +17,7 @@
  * @module
  */
 import { Damaged } from "../errors.ts";
-import type { Disk, DiskFile } from "./disk.ts";
+import { type Disk, type DiskFile, isUnreadable } from "./disk.ts";
 import { Chain, encodeSegmentHeader, Frame, frameBytesAt, SEGMENT_HEADER_BYTES } from "./format.ts";
 import { JOURNAL_FILES } from "./journal.ts";
 import {
@@ -125,7 +125,7 @@ function readAt(file: DiskFile, into: Uint8Array, offset: number): number {
   try {
     return file.read(into, offset);
   } catch (cause) {
-    if ((cause as { code?: string }).code !== "EIO") throw cause;
+    if (!isUnreadable(cause)) throw cause;
     throw new Damaged(file.path, offset, `it cannot be read: ${(cause as Error).message}`, { cause });
   }
 }

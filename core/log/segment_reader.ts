@@ -8,6 +8,7 @@
  * @module
  */
 import { Damaged } from "../errors.ts";
+import { isUnreadable } from "./disk.ts";
 import type { FilePool } from "./file_pool.ts";
 import {
   type Chain,
@@ -103,7 +104,7 @@ function readAt(pool: FilePool, path: string, into: Uint8Array, offset: number):
     return pool.read(path, into, offset);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new Damaged(path, offset, "the file is missing");
-    if ((error as { code?: string }).code !== "EIO") throw error;
+    if (!isUnreadable(error)) throw error;
     throw new Damaged(path, offset, `it cannot be read: ${(error as Error).message}`);
   }
 }
