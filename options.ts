@@ -40,7 +40,7 @@ export const SETTINGS = {
   "segment.size_bytes": bytes(128 * KIB, 4 * GIB - 1, 256 * MIB, "a log's file; fixed when the folder is made"),
   "journal.size_bytes": bytes(64 * KIB, GIB, 64 * MIB, "one of the journal's two files"),
   "disk.reserve_bytes": bytes(0, 1024 * GIB, 64 * MIB, "appends are refused when less of the disk is free"),
-  "cache.capacity_bytes": bytes(MIB, 1024 * GIB, 64 * MIB, "memory for blocks of the index files"),
+  "cache.capacity_bytes": bytes(MIB, 1024 * GIB, 32 * MIB, "memory for blocks of the index files"),
   "cache.heads_bytes": bytes(0, 1024 * GIB, 96 * MIB, "memory for the heads of streams, 24 bytes each"),
   "cache.filters_bytes": bytes(0, 1024 * GIB, 64 * MIB, "memory for filters: 12 bits a stream, 10 an id of chance"),
   "append.strict_versioning": toggle(false, "refuse appends whose expected version is any or exists"),

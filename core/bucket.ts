@@ -18,8 +18,8 @@ import type { DiskRoom } from "./disk_room.ts";
 import type { BlockCache } from "./index/block_cache.ts";
 import type { FilterMemory } from "./index/filter_memory.ts";
 import { HeadCache } from "./index/head_cache.ts";
-import { type Head, HeadTable } from "./index/heads.ts";
-import { HEADS_NAME, HeadsFile, removeUnfinishedHeads, writeHeadsFile } from "./index/heads_file.ts";
+import { type Head, type HeadOfHash, HeadTable, word0, word1, word2 } from "./index/heads.ts";
+import { HEADS_NAME, HeadsFile, type NewSegment, removeUnfinishedHeads, writeHeadsFile } from "./index/heads_file.ts";
 import type { MemoryRun } from "./index/memory_run.ts";
 import { IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
 import { runSliced, type Sliced } from "./index/sliced.ts";
@@ -62,7 +62,7 @@ const UNSEALED_MAX = 4;
 /** The heads file is written anew when it would take in one event for so many streams that it has: each event pays for these. */
 const HEADS_STREAMS_AN_EVENT = 8;
 /** What the heads file takes for a stream, with its part of the filter. */
-const HEAD_BYTES = 18;
+const HEAD_BYTES = 26;
 /** Merged into the heads file at a time: each is read through a buffer, and a segment may wait to be sealed meanwhile. */
 const HEADS_SEGMENTS_MAX = 16;
 
@@ -193,18 +193,16 @@ export class Bucket {
     const cached = this.#cache.get(stream.streamKey);
     if (cached !== null) return cached;
     for (let i = this.segments.length - 1; i >= 0; i--) {
-      let segment = this.segments[i]!;
+      const segment = this.segments[i]!;
       // What is found from here on need not be the last: the stream would seem shorter than it is.
       if (i <= this.#unindexedSegment) throw this.#unindexed!;
       if (i + 1 === this.#heads?.end && this.#unindexed === null) {
-        const place = this.#heads.find(stream.streamKey);
-        if (place === null) return null;
-        const head = lastOf(this.frame(this.lookups, this.segments[place.segment]!, place.offset), stream);
-        if (head !== null) {
+        const head = this.#heads.find(stream.streamKey);
+        if (head === null) return null;
+        if (head !== "unknown") {
           this.#cache.set(stream.streamKey, head.version, head.sequence);
           return head;
         }
-        segment = this.segments[i = place.segment]!; // Another stream has the same hash: ours is there or before.
       }
       // Mostly once: only when two streams share the 64 bits that the index keeps may the last version be another's.
       for (let end = Infinity;;) {
@@ -466,6 +464,7 @@ export class Bucket {
           await runSliced(this.#writeHeads(segments), environment);
         }
       } catch (error) {
+        if (error instanceof Damaged) return; // A frame whose head was asked for: noted. Without its head there is no file.
         if (!(error instanceof IndexDamaged)) throw error;
         if (error.file === this.#headsPath && this.#heads !== null) {
           this.#dropHeads(error);
@@ -509,7 +508,7 @@ export class Bucket {
   }
 
   *#writeHeads(segments: Segment[]): Sliced {
-    const added = segments.map(({ number, index }) => ({ number, lastEvents: () => index.lastEvents() }));
+    const added = segments.map((segment) => this.#newHeads(segment));
     const end = segments.at(-1)!.identity!;
     const before = this.#heads;
     const { disk } = this.#context;
@@ -533,6 +532,16 @@ export class Bucket {
       writing.return(undefined as never); // Nothing to do for one that came to its end.
       replaced?.close();
     }
+  }
+
+  #newHeads(segment: Segment): NewSegment {
+    return {
+      lastEvents: () => segment.index.lastEvents(),
+      headOf: (a, b, version, offset) =>
+        this.#cache.ofHash(a, b, version) ??
+          headOfHash(this.frame(this.lookups, segment, offset), a, b, version) ??
+          throwing(new IndexDamaged(segment.path, offset, `the frame there has no version ${version} of a stream`)),
+    };
   }
 
   #dropHeads({ file, offset, reason }: IndexDamaged): void {
@@ -774,25 +783,18 @@ export function moveTo(
   return false;
 }
 
-/** The head of a stream whose last event is in a frame; null if the frame has none of it. */
-function lastOf(
-  frame: Frame,
-  stream: Pick<StreamIdentity, "streamKey" | "streamIdBytes" | "partitionKey">,
-): Head | null {
-  if (!equalBytes(frame.partitionKeyBytes(), stream.partitionKey)) return null;
-  let head: Head | null = null;
+/** What a frame says of the event at `version` of a stream with the hash (a, b); null if it has none. */
+export function headOfHash(frame: Frame, a: number, b: number, version: number): HeadOfHash | null {
   while (frame.next()) {
-    const { streamIdAt, streamIdEnd } = frame;
-    const ours = streamIdEnd - streamIdAt === stream.streamIdBytes.length &&
-      bytesStandAt(frame.bytes, streamIdAt, stream.streamIdBytes);
-    if (!ours) {
-      // Another stream of the same hash: the place may be its own, and ours go on behind it.
-      if (equalBytes(frame.streamKey().subarray(0, 8), stream.streamKey.subarray(0, 8))) return null;
-      continue;
-    }
-    head = { version: frame.version, sequence: frame.sequence };
+    if (frame.version !== version) continue;
+    const key = frame.streamKey();
+    if (word0(key) === a && word1(key) === b) return { more: word2(key), sequence: frame.sequence };
   }
-  return head;
+  return null;
+}
+
+function throwing(error: Error): never {
+  throw error;
 }
 
 /** Where the frames of a segment begin. */

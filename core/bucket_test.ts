@@ -7,6 +7,7 @@ import { checkFolder } from "./check.ts";
 import { type Database, type DatabaseOptions, openDatabase } from "./database.ts";
 import { identify } from "./event.ts";
 import { BlockCache } from "./index/block_cache.ts";
+import { word0, word1, word2 } from "./index/heads.ts";
 import { HeadsFile, writeHeadsFile } from "./index/heads_file.ts";
 import { RUN_EVENTS_MAX } from "./index/segment_index.ts";
 import { runSliced } from "./index/sliced.ts";
@@ -286,62 +287,26 @@ Deno.test("bucket: a damaged heads file costs nobody anything, and is made again
   assert.deepEqual((await checkFolder({ dir: DIR, disk })).problems, []);
 });
 
-Deno.test("bucket: where the heads file names another stream's frame, the segments are asked", async () => {
+Deno.test("bucket: where the place of a stream in the heads file is another's of the same hash, the segments are asked", async () => {
   const { disk, versions } = await ofManySegments();
   const context = { pool: new FilePool(disk), cache: new BlockCache(1 << 20), environment: new SeededEnvironment(1) };
-  const { identity, end } = new HeadsFile(context, HEADS_PATH);
-  // As if all streams had the hash of the one that begins the newest segment.
-  const hashes = [...versions.keys()].map((name) => new DataView(identify(name, null).streamKey.slice().buffer));
-  hashes.sort((one, other) => Number(one.getBigUint64(0) - other.getBigUint64(0)));
+  const { identity } = new HeadsFile(context, HEADS_PATH);
+  const keys = [...versions.keys()].map((name) => identify(name, null).streamKey.slice());
+  keys.sort((one, other) => word0(one) - word0(other) || word1(one) - word1(other));
   let at = -1;
   const lastEvents = () => ({
-    ...{ a: 0, b: 0, c: 0, offset: SEGMENT_HEADER_BYTES },
+    ...{ a: 0, b: 0, c: 0, offset: SEGMENT_HEADER_BYTES, sequence: 0 },
     next() {
-      if (++at === hashes.length) return false;
-      this.a = hashes[at]!.getUint32(0);
-      this.b = hashes[at]!.getUint32(4);
+      if (++at === keys.length) return false;
+      this.a = word0(keys[at]!);
+      this.b = word1(keys[at]!);
       return true;
     },
   });
-  await runSliced(
-    writeHeadsFile(context, HEADS_PATH, identity, null, [{ number: end - 1, lastEvents }]),
-    context.environment,
-  );
+  const headOf = () => ({ more: word2(keys[at === 0 ? 1 : 0]!), sequence: 0 });
+  await runSliced(writeHeadsFile(context, HEADS_PATH, identity, null, [{ lastEvents, headOf }]), context.environment);
   const [problem] = (await checkFolder({ dir: DIR, disk })).problems;
   assert.equal(problem?.file, HEADS_PATH);
-  await holdHeads(disk, versions);
-});
-
-Deno.test("bucket: where the heads file names another stream's frame in an older segment, that one is asked as well", async () => {
-  const { disk, versions } = await ofManySegments();
-  const context = { pool: new FilePool(disk), cache: new BlockCache(1 << 20), environment: new SeededEnvironment(1) };
-  const heads = new HeadsFile(context, HEADS_PATH);
-  const places = new Map<number, { hash: DataView; offset: number }[]>();
-  for (const name of versions.keys()) {
-    const { streamKey } = identify(name, null);
-    const place = heads.find(streamKey);
-    if (place === null) continue;
-    const hash = new DataView(streamKey.slice().buffer);
-    places.set(place.segment, [...places.get(place.segment) ?? [], { hash, offset: place.offset }]);
-  }
-  assert.ok(places.size > 1, "streams end in several segments");
-  // As if each stream had the hash of the next one that ends in the same segment.
-  const added = [...places].sort(([one], [other]) => one - other).map(([number, ends]) => {
-    ends.sort((one, other) => Number(one.hash.getBigUint64(0) - other.hash.getBigUint64(0)));
-    let at = -1;
-    const lastEvents = () => ({
-      ...{ a: 0, b: 0, c: 0, offset: 0 },
-      next() {
-        if (++at === ends.length) return false;
-        this.a = ends[at]!.hash.getUint32(0);
-        this.b = ends[at]!.hash.getUint32(4);
-        this.offset = ends[(at + 1) % ends.length]!.offset;
-        return true;
-      },
-    });
-    return { number, lastEvents };
-  });
-  await runSliced(writeHeadsFile(context, HEADS_PATH, heads.identity, null, added), context.environment);
   await holdHeads(disk, versions);
 });
 

@@ -10,12 +10,12 @@
  *
  * @module
  */
-import { identityOf } from "./bucket.ts";
+import { headOfHash, identityOf } from "./bucket.ts";
 import { systemEnvironment } from "./environment.ts";
 import { Damaged } from "./errors.ts";
 import { type FolderReading, openReading, segmentSizes } from "./folder_reading.ts";
 import { BlockCache } from "./index/block_cache.ts";
-import { HEADS_NAME, HeadsFile, writeHeadsFile } from "./index/heads_file.ts";
+import { HEADS_NAME, HeadsFile, type NewSegment, writeHeadsFile } from "./index/heads_file.ts";
 import {
   type IndexContext,
   IndexDamaged,
@@ -27,6 +27,7 @@ import { type Disk, systemDisk } from "./log/disk.ts";
 import { FilePool } from "./log/file_pool.ts";
 import type { Frame } from "./log/format.ts";
 import { bucketFolder, segmentFolder, segmentPath } from "./log/layout.ts";
+import { FrameReader, LOOKUP_BYTES } from "./log/segment_reader.ts";
 import type { OverlayDisk } from "./log/overlay_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
 import { ProvedLog } from "./proved_log.ts";
@@ -276,15 +277,21 @@ class BucketCheck {
   /** Takes the next segment into the file that is made beside it; with the last that it covers they are compared. */
   async #addToHeads(index: SegmentIndex, identity: SegmentIdentity): Promise<void> {
     if (this.#heads === null) return;
-    const path = `${this.#headsPath}-check`;
+    const made = `${this.#headsPath}-check`;
     const { segment: number } = identity;
-    const added = [{ number, lastEvents: () => index.lastEvents() }];
+    const path = segmentPath(this.dir, this.bucket, number);
+    const reader = new FrameReader(this.#pool, LOOKUP_BYTES);
+    const added: NewSegment[] = [{
+      lastEvents: () => index.lastEvents(),
+      headOf: (a, b, version, offset) =>
+        this.#succession.headOfHash(a, b, version) ?? headOfHash(reader.frame(path, offset), a, b, version)!,
+    }];
     const before = this.#madeHeads;
-    const writing = writeHeadsFile(this.#indexContext, path, identity, before, added);
+    const writing = writeHeadsFile(this.#indexContext, made, identity, before, added);
     this.#madeHeads = await runSliced(writing, this.#environment);
     before?.close();
     if (number < this.#heads.end - 1) return;
-    this.#compare(this.#headsPath, path);
+    this.#compare(this.#headsPath, made);
     this.#letGoOfHeads();
   }
 

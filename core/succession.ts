@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { HeadTable } from "./index/heads.ts";
+import { type HeadOfHash, HeadTable } from "./index/heads.ts";
 import type { Frame } from "./log/format.ts";
 
 /** A number that is not the next one. What is skipped, `[expected, found)`, is missing; one below was there before. */
@@ -25,6 +25,11 @@ export class Succession {
   /** One past the last sequence of a partition. */
   nextSequence(partition: number): number {
     return this.#nextSequences.get(partition) ?? 0;
+  }
+
+  /** The head of the only stream with the hash (a, b), if it is at `version` so far; else null. */
+  headOfHash(a: number, b: number, version: number): HeadOfHash | null {
+    return this.#heads.ofHash(a, b, version);
   }
 
   /** Takes the event under the cursor of a frame, the next of the log, and tells what does not follow. */

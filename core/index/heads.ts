@@ -5,13 +5,20 @@
  * the heads that the batch in progress has given out, which no reader may see; head_cache.ts the committed heads used
  * lately.
  *
- * A stream is known by 96 bits of its stream key.
+ * A stream is known by 92 bits of its stream key: its hash, which is all that the index of a segment keeps of it, and
+ * four bytes more.
  *
  * @module
  */
 
 export interface Head {
   version: number;
+  sequence: number;
+}
+
+/** A head that was found by the hash of its stream: which stream it is of, as far as four more bytes say, and its sequence. */
+export interface HeadOfHash {
+  more: number;
   sequence: number;
 }
 
@@ -55,6 +62,22 @@ export class HeadTable {
     slots[at + 5] = Math.floor(sequence / 0x1_0000_0000);
   }
 
+  /** The head of the only stream with the hash (a, b), if it is at `version`; else null. */
+  ofHash(a: number, b: number, version: number): HeadOfHash | null {
+    const slots = this.#slots;
+    const mask = this.#mask;
+    let found = -1;
+    for (let slot = a & mask;; slot = slot + 1 & mask) {
+      const at = slot * SLOT_WORDS;
+      if (slots[at + 3] === 0) break;
+      if (slots[at] !== a || slots[at + 1] !== b) continue;
+      if (found >= 0) return null;
+      found = at;
+    }
+    if (found < 0 || slots[found + 3] !== version + 1) return null;
+    return { more: slots[found + 2]!, sequence: slots[found + 4]! + slots[found + 5]! * 0x1_0000_0000 };
+  }
+
   clear(): void {
     if (this.#count === 0) return;
     if (this.#slots.length > 64 * SLOTS_MIN * SLOT_WORDS) {
@@ -69,7 +92,7 @@ export class HeadTable {
   #find(k0: number, k1: number, k2: number): number {
     const slots = this.#slots;
     const mask = this.#mask;
-    for (let slot = k2 & mask;; slot = slot + 1 & mask) {
+    for (let slot = k0 & mask;; slot = slot + 1 & mask) {
       const at = slot * SLOT_WORDS;
       if (slots[at + 3] === 0) return at;
       if (slots[at] === k0 && slots[at + 1] === k1 && slots[at + 2] === k2) return at;
@@ -88,13 +111,14 @@ export class HeadTable {
   }
 }
 
-// Bytes 6 to 9 of a stream key, a version 5 UUID, hold its version and variant, and the bits that chose its bucket.
+// The hash of a stream is the first 8 bytes of its key, of which 4 bits say that it is a version 5 UUID; what is more of
+// the key is its end.
 export function word0(key: Uint8Array): number {
-  return (key[0]! | key[1]! << 8 | key[2]! << 16 | key[3]! << 24) >>> 0;
+  return (key[0]! << 24 | key[1]! << 16 | key[2]! << 8 | key[3]!) >>> 0;
 }
 export function word1(key: Uint8Array): number {
-  return (key[4]! | key[5]! << 8 | key[14]! << 16 | key[15]! << 24) >>> 0;
+  return (key[4]! << 24 | key[5]! << 16 | key[6]! << 8 | key[7]!) >>> 0;
 }
 export function word2(key: Uint8Array): number {
-  return (key[11]! | key[12]! << 8 | key[13]! << 16 | key[10]! << 24) >>> 0;
+  return (key[12]! << 24 | key[13]! << 16 | key[14]! << 8 | key[15]!) >>> 0;
 }

@@ -1,5 +1,6 @@
 /**
- * Where the newest event of each stream is, for the sealed segments of a bucket together: one file, `heads.hidx`.
+ * The heads of all streams in the sealed segments of a bucket: version and sequence of the newest event of each, in one
+ * file, `heads.hidx`.
  *
  *     heads.hidx | segment | segment | segment | active        a lookup goes from right to left, and ends in the file
  *     └ covers the segments 0 to `end` - 1
@@ -8,15 +9,18 @@
  * every segment: with the segments the cost of each append grew.
  *
  * Idea: one filter and one sorted list for all sealed segments. A new stream ends at the filter; any other takes one
- * block of the list and one frame, however many segments there are.
+ * block of the list, however many segments there are, and no frame.
  *
  * Rule: it is merged from the file before it and the stream indexes of the segments that it did not cover yet, in
  * slices. It is tied to the log by its identity, whose chain covers all entries before, and is only believed where the
- * log says the same: it cannot lag. It only proposes: a stream is known here by 64 bits, and the frame decides. Should
- * the frame be another stream's, the caller asks the segments, as it does while there is no such file.
+ * log says the same: it cannot lag. A stream is known here as it is in heads.ts. The indexes of segments know less of it,
+ * and no sequences: what they lack is taken from the heads in memory, where nearly all that were appended lately are, or
+ * else from the frame. Of streams whose hashes are equal one has the place; who asks for another has to ask the
+ * segments, as while there is no such file.
  *
  * @module
  */
+import { type Head, type HeadOfHash, word0, word1, word2 } from "./heads.ts";
 import { IDENTITY_FIELDS, type IndexContext, IndexDamaged, IndexFile, type SegmentIdentity } from "./index_file.ts";
 import type { Sliced } from "./sliced.ts";
 import { type Cursor, SortedFile, writeSortedFile } from "./sorted_file.ts";
@@ -24,19 +28,13 @@ import { type Cursor, SortedFile, writeSortedFile } from "./sorted_file.ts";
 export const HEADS_NAME = "heads.hidx";
 
 const TEMPORARY = ".tmp";
-const U32_MAX = 0xffff_ffff;
-
-/** Where a stream may have its newest event. */
-export interface HeadPlace {
-  segment: number;
-  offset: number;
-}
 
 /** A sealed segment to be merged in. */
 export interface NewSegment {
-  readonly number: number;
   /** The last event of each stream, in order of their hashes. */
   lastEvents(): Cursor;
+  /** What the segment's index does not say of the event at `version` of a stream with the hash (a, b), whose frame is at `offset`. */
+  headOf(a: number, b: number, version: number, offset: number): HeadOfHash;
 }
 
 export class HeadsFile {
@@ -67,16 +65,14 @@ export class HeadsFile {
     }
   }
 
-  /** Null: no segment that it covers has an event of the stream. @throws {IndexDamaged} */
-  find(streamKey: Uint8Array): HeadPlace | null {
-    const high = bigEndian32(streamKey, 0);
-    const low = bigEndian32(streamKey, 4);
+  /** The head of a stream; null: no segment that it covers has an event of it; "unknown": its place is another's. @throws {IndexDamaged} */
+  find(streamKey: Uint8Array): Head | null | "unknown" {
+    const high = word0(streamKey);
+    const low = word1(streamKey);
     if (!this.#sorted.mayHold(high, low, 0)) return null;
-    const place = this.#sorted.places(high, low, 0, U32_MAX, 1, true)[0];
-    if (place === undefined) return null;
-    const { version: segment, offset } = place;
-    if (segment >= this.end) throw new IndexDamaged(this.path, 0, `it names segment ${segment}, and ends before it`);
-    return { segment, offset };
+    const found = this.#sorted.headOf(high, low);
+    if (found === null) return null;
+    return found.more === word2(streamKey) ? { version: found.version, sequence: found.sequence } : "unknown";
   }
 
   cursor(): Cursor {
@@ -125,21 +121,22 @@ function headsIdentity(end: SegmentIdentity): SegmentIdentity {
   return { ...end, firstLogIndex: 0 };
 }
 
-/** Each stream once, with the newest of its places: (a, b) its hash, c the segment. */
+/** Each hash once, with the newest of its heads. */
 class NewestOfEach implements Cursor {
   a = 0;
   b = 0;
   c = 0;
   offset = 0;
+  sequence = 0;
   /** Those that have entries left, the older before the newer. */
-  readonly #sources: { cursor: Cursor; segment: number | null }[] = [];
+  readonly #sources: { cursor: Cursor; segment: NewSegment | null }[] = [];
 
   constructor(previous: HeadsFile | null, segments: readonly NewSegment[]) {
     if (previous !== null) this.#add(previous.cursor(), null);
-    for (const segment of segments) this.#add(segment.lastEvents(), segment.number);
+    for (const segment of segments) this.#add(segment.lastEvents(), segment);
   }
 
-  #add(cursor: Cursor, segment: number | null): void {
+  #add(cursor: Cursor, segment: NewSegment | null): void {
     if (cursor.next()) this.#sources.push({ cursor, segment });
   }
 
@@ -153,19 +150,23 @@ class NewestOfEach implements Cursor {
       a = cursor.a;
       b = cursor.b;
     }
+    let newest: NewSegment | null = null;
     for (let i = 0; i < sources.length; i++) {
       const { cursor, segment } = sources[i]!;
       if (cursor.a !== a || cursor.b !== b) continue;
-      this.c = segment ?? cursor.c;
+      newest = segment;
+      this.c = cursor.c;
       this.offset = cursor.offset;
+      this.sequence = cursor.sequence;
       if (!cursor.next()) sources.splice(i--, 1);
     }
     this.a = a;
     this.b = b;
+    if (newest !== null) {
+      const { more, sequence } = newest.headOf(a, b, this.c, this.offset);
+      this.offset = more;
+      this.sequence = sequence;
+    }
     return true;
   }
-}
-
-function bigEndian32(bytes: Uint8Array, at: number): number {
-  return (bytes[at]! << 24 | bytes[at + 1]! << 16 | bytes[at + 2]! << 8 | bytes[at + 3]!) >>> 0;
 }

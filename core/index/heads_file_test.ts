@@ -9,7 +9,8 @@ import { FilePool } from "../log/file_pool.ts";
 import { MemoryDisk } from "../log/memory_disk.ts";
 import { SeededEnvironment } from "../seeded_environment.ts";
 import { BlockCache } from "./block_cache.ts";
-import { type HeadPlace, HeadsFile, writeHeadsFile } from "./heads_file.ts";
+import { type Head, word0, word1, word2 } from "./heads.ts";
+import { HeadsFile, writeHeadsFile } from "./heads_file.ts";
 import { type IndexContext, IndexDamaged, runSliced, type SegmentIdentity, SegmentIndex } from "./segment_index.ts";
 
 const PATH = "bucket/heads.hidx";
@@ -21,9 +22,11 @@ interface Sealed {
 
 /** Segments one after the other, in which streams go on; what is newest of each is written down. */
 class Bucket {
-  readonly newest = new Map<string, HeadPlace>();
+  readonly newest = new Map<string, Head>();
   readonly keys: Uint8Array[];
   readonly #versions = new Map<string, number>();
+  /** What a segment's index does not say. */
+  readonly #heads = new Map<string, { more: number; sequence: number }>();
   #logIndex = 0;
   #sequence = 0;
 
@@ -42,9 +45,10 @@ class Bucket {
       const name = nameOf(key);
       const version = this.#versions.get(name) ?? 0;
       this.#versions.set(name, version + 1);
-      const offset = 64 + 100 * i;
-      index.add(this.chance.bytes(16), key, version, 0, this.#sequence++, offset);
-      this.newest.set(name, { segment: number, offset });
+      const sequence = this.#sequence++;
+      index.add(this.chance.bytes(16), key, version, 0, sequence, 64 + 100 * i);
+      this.newest.set(name, { version, sequence });
+      this.#heads.set(`${word0(key)} ${word1(key)} ${version}`, { more: word2(key), sequence });
       this.#logIndex++;
     }
     const identity = {
@@ -55,20 +59,29 @@ class Bucket {
     return { index, identity };
   }
 
-  async merge(previous: HeadsFile | null, segments: Sealed[]): Promise<HeadsFile> {
-    const added = segments.map(({ index, identity }) => ({
-      number: identity.segment,
+  /** The segment, to be merged in. */
+  added({ index }: Pick<Sealed, "index">) {
+    return {
       lastEvents: () => index.lastEvents(),
-    }));
+      headOf: (a: number, b: number, version: number) => this.#heads.get(`${a} ${b} ${version}`)!,
+    };
+  }
+
+  async merge(previous: HeadsFile | null, segments: Sealed[]): Promise<HeadsFile> {
+    const added = segments.map((segment) => this.added(segment));
     const writing = writeHeadsFile(this.context, PATH, segments.at(-1)!.identity, previous, added);
     const made = await runSliced(writing, this.context.environment);
     previous?.close();
     return made;
   }
 
-  /** Every stream that is there is found where it is, and hardly any that is not there is found anywhere. */
+  /** Every stream that is there has its head, one of the same hash is not known, and of any other there is nothing. */
   hold(heads: HeadsFile): void {
-    for (const key of this.keys) assert.deepEqual(heads.find(key), this.newest.get(nameOf(key)) ?? null);
+    for (const key of this.keys) {
+      const head = this.newest.get(nameOf(key)) ?? null;
+      assert.deepEqual(heads.find(key), head);
+      assert.equal(heads.find(key.with(15, key[15]! ^ 1)), head === null ? null : "unknown");
+    }
     for (let i = 0; i < 1000; i++) assert.equal(heads.find(this.chance.bytes(16)), null);
     assert.equal(heads.streams, this.newest.size);
   }
@@ -80,7 +93,7 @@ function makeContext(disk = new MemoryDisk()): IndexContext {
   return { pool: new FilePool(disk), cache: new BlockCache(1 << 20), environment: new SeededEnvironment(1) };
 }
 
-Deno.test("a heads file has the newest place of every stream, over fifty segments and however they were merged", async () => {
+Deno.test("a heads file has the newest head of every stream, over fifty segments and however they were merged", async () => {
   for (let seed = 1; seed <= 5; seed++) {
     const chance = new Chance(seed);
     const bucket = new Bucket(makeContext(), chance, chance.pick([1, 30, 2000]));
@@ -171,8 +184,7 @@ Deno.test("a merge that is cut off, stopped or finds no room leaves the file bef
   const heads = await bucket.merge(null, [first]);
   const { identity, index } = await bucket.segment(1, 2000);
   const before = disk.contentOf(PATH);
-  const write = () =>
-    writeHeadsFile(bucket.context, PATH, identity, heads, [{ number: 1, lastEvents: () => index.lastEvents() }]);
+  const write = () => writeHeadsFile(bucket.context, PATH, identity, heads, [bucket.added({ index })]);
   const stopped = write();
   stopped.next();
   stopped.return(undefined as never);

@@ -15,7 +15,7 @@
  *     leaves   an entry after the other, sorted by key, then offset; every block full but the last
  *              event   key 10 (first 6 bytes of the event id: its milliseconds; last 4: chance) | offset 4
  *              stream  key 12 (first 8 bytes of the stream key: its hash; version 4)            | offset 4
- *              heads   key 12 (the stream's hash; number of a segment 4)                        | offset 4
+ *              heads   key 12 (the stream's hash; version 4)        | last 4 of the stream key 4 | sequence 8
  *     level    the first key of each block of the section before it; the last level is one block. None over one leaf
  *     filter   blocked Bloom filter over the distinct event keys, or stream hashes: lines of 64 bytes, 63 a block
  *     table    partition files: partition 4 | first sequence 8 | count 4 | where its offsets begin 4, by partition
@@ -111,8 +111,8 @@ export interface SortedForm {
   readonly filterBits: number;
 }
 
-function sortedForm(keyBytes: number, filterBits: number): SortedForm {
-  const entryBytes = keyBytes + 4;
+function sortedForm(keyBytes: number, valueBytes: number, filterBits: number): SortedForm {
+  const entryBytes = keyBytes + valueBytes;
   return {
     entryBytes,
     keyBytes,
@@ -122,8 +122,13 @@ function sortedForm(keyBytes: number, filterBits: number): SortedForm {
   };
 }
 
-export const EVENT_FORM: SortedForm = sortedForm(10, 10);
-export const STREAM_FORM: SortedForm = sortedForm(12, 12);
+export const EVENT_FORM: SortedForm = sortedForm(10, 4, 10);
+const STREAM_FORM: SortedForm = sortedForm(12, 4, 12);
+export const HEADS_FORM: SortedForm = sortedForm(12, 12, 12);
+
+export function formOf(kind: SortedKind): SortedForm {
+  return kind === "event" ? EVENT_FORM : kind === "stream" ? STREAM_FORM : HEADS_FORM;
+}
 
 export const PARTITION_ENTRY_BYTES = 20;
 export const PARTITIONS_PER_BLOCK = Math.floor(PAYLOAD_BYTES / PARTITION_ENTRY_BYTES);
@@ -132,6 +137,7 @@ export const OFFSETS_PER_BLOCK = PAYLOAD_BYTES / 4;
 /** The kinds that a segment has. */
 export type SegmentKind = "event" | "stream" | "partition";
 export type Kind = SegmentKind | "heads";
+export type SortedKind = Exclude<Kind, "partition">;
 const KIND_CODES: Record<Kind, number> = { event: 1, stream: 2, partition: 3, heads: 4 };
 
 type SectionKind = "leaves" | "level" | "filter" | "table" | "offsets";
@@ -143,7 +149,7 @@ export interface Section {
   blocks: number;
 }
 
-/** A sort key as three numbers: the event key's 4, 2 and 4 bytes; or half a hash, the other half, version or segment. */
+/** A sort key as three numbers: the event key's 4, 2 and 4 bytes; or half a hash, the other half, version. */
 export type Key = readonly [a: number, b: number, c: number];
 export const NO_KEY: Key = [0, 0, 0];
 
@@ -170,7 +176,7 @@ export function sectionsOf(kind: Kind, entries: number, keys: number): Section[]
     add("offsets", Math.ceil(entries / OFFSETS_PER_BLOCK));
     return sections;
   }
-  const form = kind === "event" ? EVENT_FORM : STREAM_FORM;
+  const form = formOf(kind);
   let blocks = Math.ceil(entries / form.entriesPerLeaf);
   add("leaves", blocks);
   while (blocks > 1) {
@@ -207,13 +213,22 @@ export function putKey(view: DataView, at: number, form: SortedForm, a: number, 
   }
 }
 
-/** The offset of the entry whose key stands at `at`. */
+/** The offset of the entry whose key stands at `at`; of a heads file, the end of the stream key. */
 export function offsetAt(view: DataView, at: number, form: SortedForm): number {
   return view.getUint32(at + form.keyBytes, true);
 }
 
 export function putOffset(view: DataView, at: number, form: SortedForm, offset: number): void {
   view.setUint32(at + form.keyBytes, offset, true);
+}
+
+/** Of an entry of a heads file. */
+export function sequenceAt(view: DataView, at: number): number {
+  return getNumber(view, at + HEADS_FORM.keyBytes + 4);
+}
+
+export function putSequence(view: DataView, at: number, sequence: number): void {
+  putNumber(view, at + HEADS_FORM.keyBytes + 4, sequence);
 }
 
 /** A row of a partition file's table. */

@@ -285,6 +285,7 @@ class RunCursor implements Cursor {
   b = 0;
   c = 0;
   offset = 0;
+  readonly sequence = 0;
   #at = 0;
 
   constructor(

@@ -34,8 +34,8 @@ export type { PartitionRange } from "./partition_file.ts";
 export type { Place } from "./sorted_file.ts";
 export { runSliced, type Sliced } from "./sliced.ts";
 
-/** Events of a run in memory: some 8 MB, and what is read again from the log after a kill. */
-export const RUN_EVENTS_MAX = 131_072;
+/** Events of a run in memory: some 4 MB, and what is read again from the log after a kill. */
+export const RUN_EVENTS_MAX = 65_536;
 
 /** So many runs of a node are kept when they are written, for the next ones to have their memory. */
 const SPARE_RUNS_MAX = 4;

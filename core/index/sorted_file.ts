@@ -17,26 +17,27 @@ import {
   EVENT_FORM,
   filterLine,
   filterLines,
+  formOf,
+  HEADS_FORM,
   type IndexFile,
   IndexFileWriter,
   isInLine,
   type Key,
   keyAt,
-  type Kind,
   LINES_PER_BLOCK,
   NO_KEY,
   offsetAt,
   PAYLOAD_AT,
   putKey,
   putOffset,
+  putSequence,
   type SegmentIdentity,
+  sequenceAt,
   type SortedForm,
-  STREAM_FORM,
+  type SortedKind,
 } from "./index_file.ts";
 import { type FilterMemory, KeptFilter } from "./filter_memory.ts";
 import type { Sliced } from "./sliced.ts";
-
-export type SortedKind = Exclude<Kind, "partition">;
 
 /** Offset of the frame in which a version of a stream may be. */
 export interface Place {
@@ -44,12 +45,23 @@ export interface Place {
   offset: number;
 }
 
+/** The entry of a stream in a heads file. */
+export interface HeadEntry {
+  version: number;
+  /** The end of the stream key. */
+  more: number;
+  sequence: number;
+}
+
 /** Entries in order of key, then offset. The fields are those of the present entry, after `next` returned true. */
 export interface Cursor {
   a: number;
   b: number;
   c: number;
+  /** Of a heads file: the end of the stream key. */
   offset: number;
+  /** Of a heads file, else 0. */
+  sequence: number;
   next(): boolean;
 }
 
@@ -71,7 +83,7 @@ export class SortedFile {
   constructor(file: IndexFile, filters: FilterMemory | null = null) {
     this.#filters = filters;
     this.#file = file;
-    this.#form = file.header.kind === "event" ? EVENT_FORM : STREAM_FORM;
+    this.#form = formOf(file.header.kind as SortedKind);
     this.entries = file.header.entries;
     this.minKey = file.header.minKey;
     this.maxKey = file.header.maxKey;
@@ -126,6 +138,16 @@ export class SortedFile {
       places.push({ version, offset: offsetAt(view, at, this.#form) });
     }
     return places;
+  }
+
+  /** In a heads file: the entry of (a, b), null if there is none. */
+  headOf(a: number, b: number): HeadEntry | null {
+    const i = this.#lowerBound(a, b, C_END) - 1;
+    if (i < 0) return null;
+    const view = this.#leafOf(i);
+    const at = this.#positionOf(i);
+    if (view.getUint32(at) !== a || view.getUint32(at + 4) !== b) return null;
+    return { version: view.getUint32(at + 8), more: offsetAt(view, at, this.#form), sequence: sequenceAt(view, at) };
   }
 
   /** All entries in order, read in large pieces past the cache. */
@@ -189,6 +211,7 @@ class LastOfEach implements Cursor {
   b = 0;
   c = 0;
   offset = 0;
+  sequence = 0;
   /** On the first entry of the next stream, unless there is none. */
   readonly #entries: FileCursor;
   readonly #lastOf: (a: number, b: number) => number;
@@ -221,6 +244,7 @@ class FileCursor implements Cursor {
   b = 0;
   c = 0;
   offset = 0;
+  sequence = 0;
   readonly #file: IndexFile;
   readonly #form: SortedForm;
   readonly #firstBlock: number;
@@ -280,6 +304,7 @@ class FileCursor implements Cursor {
       this.c = view.getUint32(at + 8);
     }
     this.offset = offsetAt(view, at, form);
+    if (form === HEADS_FORM) this.sequence = sequenceAt(view, at);
     this.#at = at + form.entryBytes;
     return true;
   }
@@ -312,7 +337,7 @@ export function* writeSortedFile(
   identity: SegmentIdentity,
   cursors: Cursor[],
 ): Sliced {
-  const form = kind === "event" ? EVENT_FORM : STREAM_FORM;
+  const form = formOf(kind);
   const writer = new IndexFileWriter(disk, path, kind, identity);
   try {
     const leaves = new LeafWriter(writer, form, cursors);
@@ -381,6 +406,7 @@ class LeafWriter {
       this.#c = c;
       putKey(view, at, form, a, b, c);
       putOffset(view, at, form, smallest.offset);
+      if (form === HEADS_FORM) putSequence(view, at, smallest.sequence);
       at += form.entryBytes;
       this.entries++;
       if (!smallest.next()) cursors.splice(cursors.indexOf(smallest), 1);
@@ -439,7 +465,7 @@ function addLeaf(words: Uint32Array, lines: number, view: DataView, form: Sorted
   let lastB = -1;
   for (let i = 0, at = PAYLOAD_AT; i < entries; i++, at += form.entryBytes) {
     let [a, b, c] = keyAt(view, at, form);
-    if (form === STREAM_FORM) {
+    if (form !== EVENT_FORM) {
       if (a === lastA && b === lastB) continue;
       c = 0;
       lastA = a;
