@@ -34,7 +34,7 @@ Deno.test("options: nothing given is every default, serve, and nothing given", (
   assert.deepEqual([problems, warnings, [...options.given]], [[], [], []]);
   for (const key of KEYS) assert.deepEqual(options.values[key], SETTINGS[key].standard);
   assert.equal(formatAddress(options.values["network.client_address"]), "127.0.0.1:9090");
-  assert.equal(options.values["cache.capacity_bytes"], 64 * 1024 * 1024);
+  assert.equal(options.values["cache.capacity_bytes"], 32 * 1024 * 1024);
 });
 
 Deno.test("options: flags go before the environment, the environment before the file", () => {

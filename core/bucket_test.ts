@@ -324,7 +324,7 @@ Deno.test("check names every flipped byte of the heads file, and nothing in one 
 
 Deno.test("bucket: of a segment that was rolled and not sealed a start reads what its pieces do not know", async () => {
   const disk = new MemoryDisk();
-  const sizes = { segmentBytes: 8_000_000, journalBytes: 1024 * 1024 };
+  const sizes = { segmentBytes: 4_000_000, journalBytes: 1024 * 1024 };
   let store = await open(disk, sizes);
   const payload = "x".repeat(8);
   const append = () => {

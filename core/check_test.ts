@@ -159,6 +159,6 @@ Deno.test("openDatabase() says what each part of a store may hold in memory", as
   assert.equal(bounds["heads of streams"], 2000);
   assert.equal(bounds["filters"], 3000);
   assert.equal(bounds["newest events"], 4000);
-  assert.equal(bounds["indexes of open segments"], SIZES.bucketCount * 48 * 1024 * 1024);
+  assert.equal(bounds["indexes of open segments"], SIZES.bucketCount * 24 * 1024 * 1024);
   await store.close();
 });

@@ -310,7 +310,6 @@ export class BucketSource implements Source {
     while (events.length < limit && bytes < PAGE_BYTES_MAX) {
       const segment = bucket.segments[this.#segment]!;
       const endOffset = this.#segment < end.segment ? segment.identity?.endOffset : end.offset;
-      if (endOffset === undefined) throw missing(bucket, `segment ${this.#segment} cannot be read whole`);
       if (this.#offset === endOffset) {
         if (this.#segment === end.segment) break;
         this.#segment++;
@@ -319,6 +318,7 @@ export class BucketSource implements Source {
       }
       if (oneFrame && events.length > 0) break;
       try {
+        if (endOffset === undefined) throw missing(bucket, `segment ${this.#segment} cannot be read whole`);
         bytes += this.#readFrame(segment, limit, PAGE_BYTES_MAX - bytes, events);
       } catch (error) {
         if (events.length === 0) throw error;

@@ -96,7 +96,7 @@ function bound(
     [SETTINGS["cache.capacity_bytes"], "blocks of index files"],
     [SETTINGS["cache.heads_bytes"], "heads of streams"],
     [SETTINGS["cache.filters_bytes"], "filters"],
-    [SETTINGS["bucket.count"] * 131_072 * 128, "open indexes of 4 buckets"],
+    [SETTINGS["bucket.count"] * 65_536 * 128, "open indexes of 4 buckets"],
     [2 * (8 * MIB + SETTINGS["resp.command_bytes_max"]), "a batch of appends and its frames"],
     [2 * 3 * 8 * MIB, "young generations of two threads"],
     ...held,

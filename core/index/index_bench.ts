@@ -81,7 +81,7 @@ for (let event = 0; event < EVENTS; event += 50) sealed.eventOffsets(idOf(event)
 let at = 0;
 
 Deno.bench("add", { group: "run" }, () => {
-  if (filled === 131_072) {
+  if (filled === 65_536) {
     filling = SegmentIndex.open(context, folder);
     filled = 0;
   }
