@@ -60,7 +60,7 @@ const GIVEN_BACK_BYTES = 2 * 1024 * 1024;
 const UNSEALED_MAX = 4;
 
 /** The heads file is written anew when it would take in one event for so many streams that it has: each event pays for these. */
-const HEADS_STREAMS_AN_EVENT = 8;
+const HEADS_STREAMS_AN_EVENT = 4;
 /** What the heads file takes for a stream, with its part of the filter. */
 const HEAD_BYTES = 26;
 /** Merged into the heads file at a time: each is read through a buffer, and a segment may wait to be sealed meanwhile. */
@@ -91,6 +91,11 @@ export class Bucket {
   /** Next sequence of each partition: the committed, and what the batch in progress has given out. */
   readonly #nextSequences = new Map<number, number>();
   readonly #pendingSequences = new Map<number, number>();
+  /**
+   * Between which times, as ids have them, the events of each segment are: nearly all ids were made in order of time. Null
+   * when a segment changed. One look at each index itself misses the processor's cache several times.
+   */
+  #fences: Float64Array | null = null;
   /** Heads of the first segments; null while there is none that can be believed. */
   #heads: HeadsFile | null = null;
   #damage: Damaged | null = null;
@@ -176,7 +181,10 @@ export class Bucket {
   /** The frame of an event, its cursor on the event; null if there is none. @throws {Damaged} | {IndexDamaged} */
   findEvent(eventId: Uint8Array): Frame | null {
     const offsets: number[] = [];
+    const fences = this.#fences ??= this.#makeFences();
+    const time = timeOf(eventId);
     for (let i = this.segments.length - 1; i >= 0; i--) {
+      if (time < fences[2 * i]! || time > fences[2 * i + 1]!) continue;
       const segment = this.segments[i]!;
       offsets.length = 0;
       for (const offset of segment.index.eventOffsets(eventId, offsets)) {
@@ -186,6 +194,16 @@ export class Bucket {
     }
     if (this.#unindexed !== null) throw this.#unindexed;
     return null;
+  }
+
+  #makeFences(): Float64Array {
+    const fences = new Float64Array(2 * this.segments.length);
+    this.segments.forEach(({ index }, i) => {
+      const [first, last] = index.idTimes;
+      fences[2 * i] = first;
+      fences[2 * i + 1] = last;
+    });
+    return fences;
   }
 
   /** The committed head of a stream, null while it has no events. @throws {Damaged} | {IndexDamaged} */
@@ -328,6 +346,7 @@ export class Bucket {
     segment.sealed = false;
     segment.index.close();
     segment.index = made.index;
+    this.#fences = null;
     if (damage === null) return;
     segment.identity = null; // An index that lacks events must never be sealed as the whole.
     this.noteDamage(damage, segment.number);
@@ -375,6 +394,7 @@ export class Bucket {
       pool.forget(segment.path);
     }
     this.segments[mark.segment]!.identity = null;
+    this.#fences = null;
     pool.generation++;
     this.clearPending();
   }
@@ -456,6 +476,7 @@ export class Bucket {
         if (unsealed !== undefined) {
           await runSliced(unsealed.index.seal(unsealed.identity!), environment);
           unsealed.sealed = unsealed.index.sealed;
+          this.#fences = null;
         } else if (this.#damage === null && active.index.pieceDue) {
           await runSliced(active.index.writePiece(identityOf(this.number, active.firstLogIndex, end)), environment);
         } else {
@@ -574,6 +595,7 @@ export class Bucket {
       sealed: false,
     };
     this.segments.push(segment);
+    this.#fences = null;
     return segment;
   }
 
@@ -791,6 +813,11 @@ export function headOfHash(frame: Frame, a: number, b: number, version: number):
     if (word0(key) === a && word1(key) === b) return { more: word2(key), sequence: frame.sequence };
   }
   return null;
+}
+
+/** The time in an event id, in milliseconds if it has one. */
+function timeOf(eventId: Uint8Array): number {
+  return word0(eventId) * 0x1_0000 + (eventId[4]! << 8 | eventId[5]!);
 }
 
 function throwing(error: Error): never {

@@ -212,6 +212,11 @@ export class SegmentIndex {
     );
   }
 
+  /** The first and the last of the times in the event ids, their first 6 bytes; of a segment that is not sealed, all. */
+  get idTimes(): [first: number, last: number] {
+    return this.#sealed ? this.#files[0]!.idTimes : [0, Infinity];
+  }
+
   /** Offsets of the frames in which the event may be, in log order, in `into`. @throws {IndexDamaged} */
   eventOffsets(eventId: Uint8Array, into: number[] = []): number[] {
     const a = bigEndian32(eventId, 0);
@@ -496,6 +501,11 @@ class FilePart implements Part {
 
   get memoryBytes(): number {
     return this.#partition.memoryBytes + FILE_PART_BYTES;
+  }
+
+  get idTimes(): [first: number, last: number] {
+    const { minKey, maxKey } = this.#event;
+    return [minKey[0] * 0x1_0000 + minKey[1], maxKey[0] * 0x1_0000 + maxKey[1]];
   }
 
   offsetsOf(a: number, b: number, c: number, into: number[]): void {
