@@ -1,0 +1,197 @@
+/**
+ * Sees all nodes at once and holds them to what must be true of all together, at the moment at which it happens:
+ *
+ *     a term and the term that was begun last only rise on one disk; a term is begun by one process only
+ *     entries of the same log index and term are the same entry, everywhere
+ *     what is committed is one log: nobody commits another, nobody cuts a piece of it off
+ *     what is committed is durable on a majority when it is committed for the first time
+ *     nothing is said that is not durable: no term, no acknowledgement, no promise
+ *     who serves has all that was ever committed
+ *     nobody's committed end goes back while its process lives
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import type { Chain } from "../consensus/entries.ts";
+import type { HardState } from "../consensus/effect.ts";
+import { majority } from "../consensus/quorum.ts";
+import { type ClusterShape, slotOf } from "../consensus/topology.ts";
+import type { Packet, Witness } from "./node.ts";
+
+function nameOf({ low, high }: Chain): string {
+  return `${low.toString(16)} ${high.toString(16)}`;
+}
+
+/** What is known of one bucket. */
+class BucketTruth {
+  /** Chains at each end, of all that was ever committed. */
+  readonly committed: string[] = [];
+  /** By log index and term. */
+  readonly entries = new Map<string, string>();
+  /** By log index: which slots ever had the entry with this chain durable. */
+  readonly holders: Map<string, number>[] = [];
+  readonly begun = new Map<number, string>();
+  readonly hard = new Map<number, HardState>();
+}
+
+export class Oversight implements Witness {
+  readonly #buckets: BucketTruth[];
+  readonly counts = new Map<string, number>();
+
+  constructor(readonly shape: ClusterShape) {
+    this.#buckets = Array.from({ length: shape.bucketCount }, () => new BucketTruth());
+  }
+
+  count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+
+  committedEnd(bucket: number): number {
+    return this.#buckets[bucket]!.committed.length;
+  }
+
+  /** Whether a log agrees with all that was committed, as far as it goes to `end`. */
+  holdLog(node: number, bucket: number, end: number, chainAt: (end: number) => Chain): void {
+    const { committed } = this.#buckets[bucket]!;
+    assert.ok(
+      end <= committed.length,
+      `node ${node} shows ${end} entries of bucket ${bucket}: ${committed.length} were committed`,
+    );
+    if (end > 0) {
+      assert.equal(nameOf(chainAt(end)), committed[end - 1], `node ${node} shows another log of bucket ${bucket}`);
+    }
+  }
+
+  persisted(node: number, bucket: number, hard: HardState): void {
+    const truth = this.#buckets[bucket]!;
+    const before = truth.hard.get(node);
+    if (before !== undefined && before.dataId === hard.dataId) {
+      assert.ok(hard.term >= before.term, `the term of node ${node} went back`);
+      assert.ok(hard.startedTerm >= before.startedTerm, `the term that node ${node} began last went back`);
+    }
+    truth.hard.set(node, hard);
+  }
+
+  /** The process is gone: the next one finds what was durable. */
+  crashed(node: number): void {
+    for (const { hard } of this.#buckets) hard.delete(node);
+  }
+
+  appended(node: number, bucket: number, logIndex: number, term: number, chain: Chain): void {
+    if (this.shape.replicationFactor === 1) return; // Alone, what was lost un-synced may come again: nobody ever saw it.
+    const { entries } = this.#buckets[bucket]!;
+    const key = `${logIndex} ${term}`;
+    const known = entries.get(key);
+    const name = nameOf(chain);
+    if (known === undefined) entries.set(key, name);
+    else assert.equal(name, known, `node ${node} has another entry ${logIndex} of term ${term} in bucket ${bucket}`);
+  }
+
+  truncated(node: number, bucket: number, end: number, removed: readonly Chain[]): void {
+    const { committed } = this.#buckets[bucket]!;
+    for (const [i, chain] of removed.entries()) {
+      assert.notEqual(
+        nameOf(chain),
+        committed[end + i],
+        `node ${node} cut entry ${end + i} of bucket ${bucket}, which is committed`,
+      );
+    }
+    if (removed.length > 0) this.count("truncations");
+  }
+
+  durable(node: number, bucket: number, logIndex: number, chain: Chain): void {
+    const { holders } = this.#buckets[bucket]!;
+    const of = holders[logIndex] ??= new Map();
+    const name = nameOf(chain);
+    of.set(name, (of.get(name) ?? 0) | 1 << slotOf(bucket, node, this.shape)!);
+  }
+
+  committed(node: number, bucket: number, from: number, end: number, chainAt: (end: number) => Chain): void {
+    const { committed, holders } = this.#buckets[bucket]!;
+    assert.ok(end > from, `node ${node}: the committed end of bucket ${bucket} went from ${from} to ${end}`);
+    for (let i = from; i < end; i++) {
+      const name = nameOf(chainAt(i + 1));
+      if (i < committed.length) {
+        assert.equal(name, committed[i], `node ${node} committed another entry ${i} of bucket ${bucket}`);
+        continue;
+      }
+      assert.equal(i, committed.length);
+      const slots = holders[i]?.get(name) ?? 0;
+      const count = slots.toString(2).replaceAll("0", "").length;
+      const needed = majority(this.shape.replicationFactor);
+      assert.ok(
+        count >= needed,
+        `node ${node} committed entry ${i} of bucket ${bucket}, which ${count} replicas have durable`,
+      );
+      committed.push(name);
+    }
+  }
+
+  serves(node: number, bucket: number, term: number, logEnd: number, chainAt: (end: number) => Chain): void {
+    const { committed } = this.#buckets[bucket]!;
+    this.count("terms served");
+    const all = committed.length;
+    assert.ok(
+      logEnd >= all,
+      `node ${node} serves bucket ${bucket} in term ${term} with ${logEnd} entries: ${all} were committed`,
+    );
+    if (all > 0) {
+      assert.equal(nameOf(chainAt(all)), committed[all - 1], `node ${node} serves another log of bucket ${bucket}`);
+    }
+  }
+
+  #begins(name: string, bucket: number, term: number): void {
+    const { begun } = this.#buckets[bucket]!;
+    const begunBy = begun.get(term);
+    if (begunBy === undefined) this.count("terms begun");
+    assert.ok(
+      begunBy === undefined || begunBy === name,
+      `term ${term} of bucket ${bucket} was begun by ${begunBy} and by ${name}`,
+    );
+    begun.set(term, name);
+  }
+
+  sent(node: number, { bucket, from, message }: Packet, { hard, logEnd }: { hard: HardState; logEnd: number }): void {
+    const said = `node ${node} says ${message.kind}`;
+    assert.equal(from.dataId, hard.dataId, `${said} with an id that is not durable`);
+    if ("term" in message) {
+      assert.ok(message.term <= hard.term, `${said} of term ${message.term}: durable is term ${hard.term}`);
+    }
+    switch (message.kind) {
+      case "newTerm":
+        assert.ok(message.term <= hard.startedTerm, `${said} before it is durable that it began the term`);
+        this.#begins(`node ${node}, disk ${from.dataId}, boot ${from.boot}`, bucket, message.term);
+        return;
+      case "ack":
+        assert.ok(message.end <= logEnd, `${said} of ${message.end} entries: ${logEnd} are durable`);
+        assert.ok(message.recovering || hard.mode === "normal", `${said} that counts, and it recovers`);
+        return;
+      case "heartbeatReply":
+        assert.ok(message.durableEnd <= logEnd, `${said} of ${message.durableEnd} entries: ${logEnd} are durable`);
+        return;
+      case "promise":
+        assert.ok(message.end <= logEnd, `${said} with ${message.end} entries: ${logEnd} are durable`);
+        assert.equal(hard.mode, "normal", `${said}, and it recovers`);
+        return;
+      case "quarantine":
+        this.count(`quarantine, ${message.why}`);
+    }
+  }
+
+  quarantined(node: number, bucket: number, reason: string): void {
+    this.count(`quarantined: ${reason.replace(/\d+/g, "#")}`);
+    void node, bucket;
+  }
+
+  recovered(): void {
+    this.count("recovered");
+  }
+
+  readEnd(bucket: number, end: number, ackedEnd: number): void {
+    assert.ok(
+      end >= ackedEnd,
+      `a linearizable read of bucket ${bucket} ends at ${end}: ${ackedEnd} entries were acknowledged`,
+    );
+    this.count("linearizable reads");
+  }
+}
