@@ -6,8 +6,9 @@
  *
  *     an acknowledged event is there, once, at its sequence      nothing that was refused is there
  *     a transaction is there whole, in a row, in its order       sequences and versions have no gaps
- *     an expected version was true where the event stands        what was acknowledged before another was asked for,
- *     nobody ever saw what is not in the list                    in the same partition, stands before it
+ *     an expected version was true where the event stands,       what was acknowledged before another was asked for,
+ *     and so was each version that a refusal told                in the same partition, stands before it
+ *     nobody ever saw what is not in the list
  *
  * Times are of one clock that all clients share.
  *
@@ -50,6 +51,7 @@ export class History {
   /** By partition and sequence: what anybody saw there. */
   readonly #seen = new Map<number, SeenEvent[]>();
   readonly #ends = new Map<string, number>();
+  readonly #versions: { partition: number; stream: string; version: number }[] = [];
   readonly problems: string[] = [];
   reads = 0;
 
@@ -75,6 +77,11 @@ export class History {
   refuse(operation: Operation, at: number): void {
     operation.outcome = "refused";
     operation.answeredAt = at;
+  }
+
+  /** A client was told that a stream is at this version: that it has such an event, for ever. */
+  tellVersion(partition: number, stream: string, version: number): void {
+    if (version >= 0) this.#versions.push({ partition, stream, version });
   }
 
   see({ partition, reader, from, events }: Read): void {
@@ -140,6 +147,12 @@ export class History {
       }
       versions.set(event.stream, version);
     });
+    for (const told of this.#versions) {
+      if (told.partition !== partition || (versions.get(told.stream) ?? -1) >= told.version) continue;
+      this.#tell(
+        `uncommitted version: ${told.stream} was said to be at ${told.version}, and is at ${versions.get(told.stream)}`,
+      );
+    }
     for (const operation of this.operations) {
       if (operation.partition !== partition) continue;
       const { ids, outcome, firstSequence, expected } = operation;

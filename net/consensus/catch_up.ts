@@ -24,8 +24,8 @@ import { fetch, takeTerm } from "./term_change.ts";
 
 // ---- Behind or diverged ------------------------------------------------------------------------------------------------
 
-export function onNack(state: ReplicaState, from: Sender, nack: Nack, now: number): void {
-  const peer = isAnswered(state, from, nack.term, now);
+export function onNack(state: ReplicaState, from: Sender, nack: Nack): void {
+  const peer = isAnswered(state, from, nack.term);
   if (peer === null || nack.from <= peer.match) return;
   // Of many that were under way the first says it for all.
   if (peer.probing ? nack.from !== peer.probeFrom : nack.from > peer.next) return;
@@ -57,7 +57,7 @@ export function ask(state: ReplicaState, forced: boolean, now: number): void {
   state.recovery = { nonce, term: 0, end: 0, known: false, forced };
   state.adoption = null;
   for (const peer of state.peers) if (peer !== null) peer.recovery = null;
-  state.sendToAll({ kind: "recoverRequest", nonce: nonce + state.boot });
+  state.sendToAll({ kind: "recoverRequest", nonce: nonce + state.boot, challenge: 0 });
   state.askAgainAt = now + state.timing.changeMs;
 }
 
@@ -72,13 +72,29 @@ export function tickRecovering(state: ReplicaState, now: number): void {
   if (state.adoption !== null && now >= state.askAgainAt) ask(state, recovery.forced, now);
 }
 
-/** Another disk in that slot: it is written down before it is answered. */
-export function onRecoverRequest(state: ReplicaState, from: Sender, nonce: number): void {
+/**
+ * Another disk in that slot: it is written down before it is answered. But a request that is late must not bring back a
+ * disk that came and went in the meantime, so whoever asks has to show that it is there.
+ */
+export function onRecoverRequest(
+  state: ReplicaState,
+  from: Sender,
+  { nonce, challenge }: { nonce: number; challenge: number },
+): void {
   const { slot, dataId } = from;
   if (state.hard.retired.includes(dataId)) {
     return state.send(slot, { kind: "quarantine", dataId, why: "lost" });
   }
-  if (state.hard.dataIds[slot] !== dataId) retire(state, slot, dataId);
+  if (state.hard.dataIds[slot] !== dataId) {
+    const peer = state.peers[slot]!;
+    if (peer.challengedId !== dataId || peer.challenge !== challenge) {
+      if (peer.challengedId !== dataId) peer.challenge = state.boot + ++state.challenges;
+      peer.challengedId = dataId;
+      return state.send(slot, { kind: "recoverChallenge", dataId, nonce, challenge: peer.challenge });
+    }
+    peer.challengedId = 0;
+    retire(state, slot, dataId);
+  }
   if (state.role === "recovering") return;
   const serving = state.role === "serving";
   const end = state.isLeader ? state.logEnd : state.durableEnd;
@@ -90,6 +106,14 @@ export function onRecoverRequest(state: ReplicaState, from: Sender, nonce: numbe
     end,
     lastTerm: state.terms.before(end),
   });
+}
+
+export function onRecoverChallenge(
+  state: ReplicaState,
+  slot: number,
+  { dataId, nonce, challenge }: { dataId: number; nonce: number; challenge: number },
+): void {
+  if (dataId === state.hard.dataId) state.send(slot, { kind: "recoverRequest", nonce, challenge });
 }
 
 export function onRecoverReply(state: ReplicaState, from: Sender, reply: RecoverReply, now: number): void {
@@ -105,7 +129,9 @@ export function onRecoverReply(state: ReplicaState, from: Sender, reply: Recover
     if (term > state.term) takeTerm(state, term, null, now);
     return;
   }
-  if (!recovery.forced || replies.length < state.replicationFactor - 1 || term < state.term) return;
+  if (!recovery.forced || replies.length < state.replicationFactor - 1) return;
+  // They cannot come to this replica's term without its vote, which it cannot give: it tells them.
+  if (term < state.term) return state.sendToAll({ kind: "stale", term: state.term });
   const best = replies.reduce((a, b) => b.lastTerm > a.lastTerm || b.lastTerm === a.lastTerm && b.end > a.end ? b : a);
   if (best.term !== term) return;
   Object.assign(recovery, { term, end: best.end, known: true });

@@ -42,7 +42,9 @@ export type Message =
   // Committed facts, from anybody.
   | { readonly kind: "commitNote"; readonly end: number; readonly chain: Chain }
   // A replica that lost what it had.
-  | { readonly kind: "recoverRequest"; readonly nonce: number }
+  | { readonly kind: "recoverRequest"; readonly nonce: number; readonly challenge: number }
+  /** Show that you are there now, and not long ago: ask again, with this. */
+  | { readonly kind: "recoverChallenge"; readonly dataId: number; readonly nonce: number; readonly challenge: number }
   | RecoverReply
   /** Your disk is not the one that I know (`unknown`), or has less than it had (`lost`): you do not count. */
   | { readonly kind: "quarantine"; readonly dataId: number; readonly why: "unknown" | "lost" };

@@ -9,6 +9,7 @@ import {
   mayBeRecovered,
   onNack,
   onRecover,
+  onRecoverChallenge,
   onRecoverReply,
   onRecoverRequest,
   tickRecovering,
@@ -129,8 +130,9 @@ function onTick(state: ReplicaState, now: number): void {
 
 function onMessage(state: ReplicaState, from: Sender, message: Message, now: number): void {
   insist(from.slot !== state.slot && from.slot < state.replicationFactor, "a message of no other replica");
-  // These two are between replicas of which one does not know the other.
-  if (message.kind === "recoverRequest") return onRecoverRequest(state, from, message.nonce);
+  // These are between replicas of which one does not know the other.
+  if (message.kind === "recoverRequest") return onRecoverRequest(state, from, message);
+  if (message.kind === "recoverChallenge") return onRecoverChallenge(state, from.slot, message);
   if (message.kind === "quarantine") return onQuarantine(state, from, message);
   if (!state.knows(from)) {
     const why = state.hard.retired.includes(from.dataId) ? "lost" : "unknown";
@@ -141,14 +143,14 @@ function onMessage(state: ReplicaState, from: Sender, message: Message, now: num
       if (follows(state, from, message.term, now)) onAppend(state, message);
       return;
     case "ack":
-      return onAck(state, from, message, now);
+      return onAck(state, from, message);
     case "nack":
-      return onNack(state, from, message, now);
+      return onNack(state, from, message);
     case "heartbeat":
       if (follows(state, from, message.term, now)) onHeartbeat(state, message);
       return;
     case "heartbeatReply":
-      return onHeartbeatReply(state, from, message, now);
+      return onHeartbeatReply(state, from, message);
     case "commitNote":
       if (agrees(state, message.end, message.chain)) state.raiseCommit(message.end);
       return;
@@ -188,7 +190,7 @@ function onQuarantine(
   if (dataId !== state.hard.dataId) return; // Of a disk that it has no more.
   if (why === "unknown" && !state.hard.founder) {
     // It recovered while that one was not there, or is about to: the new id was not heard of yet.
-    if (state.role !== "recovering") state.send(from.slot, { kind: "recoverRequest", nonce: 0 });
+    if (state.role !== "recovering") state.send(from.slot, { kind: "recoverRequest", nonce: 0, challenge: 0 });
     return;
   }
   if (state.isLeader) state.effects.push({ kind: "stepDown", term: state.term });

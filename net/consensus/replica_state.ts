@@ -98,6 +98,7 @@ export class Peer {
   /** It acknowledges, but must not be counted. */
   recovering = false;
   readonly flight: Flight;
+  /** When the newest round went out that it answered. */
   heardAt = -Infinity;
   /** The newest round of heartbeats that it answered. */
   round = 0;
@@ -109,6 +110,9 @@ export class Peer {
   promise: TermPromise | null = null;
   granted = false;
   recovery: { term: number; serving: boolean; end: number; lastTerm: number } | null = null;
+  /** What a disk that is new to this replica has to repeat, before it takes the place of the one that is known. */
+  challenge = 0;
+  challengedId = 0;
 
   constructor(limits: Limits) {
     this.flight = new Flight(limits.windowMessagesMax);
@@ -130,6 +134,9 @@ export class Peer {
     this.flight.clear();
   }
 }
+
+/** Of so many rounds of heartbeats a leader knows when they went out. */
+export const ROUNDS_REMEMBERED = 256;
 
 export interface ReplicaOptions {
   replicationFactor: number;
@@ -209,9 +216,11 @@ export class ReplicaState {
   /** The first entry of its term. */
   termFrom = 0;
   round = 0;
+  readonly roundsSentAt = new Float64Array(ROUNDS_REMEMBERED);
   readonly uncommitted = new Flight(1024);
   keptUpSince = Infinity;
   handOver: { to: number; since: number; sent: boolean; stopping: boolean } | null = null;
+  challenges = 0;
   readonly reads: { token: number; round: number; end: number }[] = [];
   readonly #reached: Float64Array;
 
@@ -335,6 +344,9 @@ export class ReplicaState {
       if (this.#pendingEnds[i]! > end) this.#pendingEnds[i] = end;
     }
     this.terms.cut(end);
+    // A promise that waits for its sync speaks of a log that is no more, to a leader that already has its majority.
+    const held = this.#heldBack.splice(0);
+    for (const one of held) if (one.message.kind !== "promise") this.#heldBack.push(one);
     this.effects.push({ kind: "truncate", end });
     this.#wrote = true;
   }

@@ -14,7 +14,15 @@
  */
 import { type Entries, equalChains } from "./entries.ts";
 import type { Ack, Append, Heartbeat, HeartbeatReply, Sender } from "./message.ts";
-import { agrees, broken, insist, type Peer, quarantine, type ReplicaState } from "./replica_state.ts";
+import {
+  agrees,
+  broken,
+  insist,
+  type Peer,
+  quarantine,
+  type ReplicaState,
+  ROUNDS_REMEMBERED,
+} from "./replica_state.ts";
 
 // ---- The leader --------------------------------------------------------------------------------------------------------
 
@@ -88,15 +96,13 @@ export function stream(state: ReplicaState, slot: number, peer: Peer): void {
 }
 
 /** Whether an answer to a leader is to this one. A follower of a higher term says so by other messages. */
-export function isAnswered(state: ReplicaState, from: Sender, term: number, now: number): Peer | null {
+export function isAnswered(state: ReplicaState, from: Sender, term: number): Peer | null {
   if (!state.isLeader || term !== state.term) return null;
-  const peer = state.peers[from.slot]!;
-  peer.heardAt = now;
-  return peer;
+  return state.peers[from.slot]!;
 }
 
-export function onAck(state: ReplicaState, from: Sender, ack: Ack, now: number): void {
-  const peer = isAnswered(state, from, ack.term, now);
+export function onAck(state: ReplicaState, from: Sender, ack: Ack): void {
+  const peer = isAnswered(state, from, ack.term);
   if (peer !== null) noteMatch(state, from.slot, peer, ack.end, ack.recovering);
 }
 
@@ -201,6 +207,7 @@ export function onSynced(state: ReplicaState): void {
 export function beat(state: ReplicaState, now: number): void {
   state.nextHeartbeatAt = now + state.timing.heartbeatMs;
   const round = ++state.round;
+  state.roundsSentAt[round % ROUNDS_REMEMBERED] = now;
   const heartbeat: Heartbeat = {
     kind: "heartbeat",
     term: state.term,
@@ -243,11 +250,17 @@ export function onHeartbeat(state: ReplicaState, heartbeat: Heartbeat): void {
   });
 }
 
-export function onHeartbeatReply(state: ReplicaState, from: Sender, reply: HeartbeatReply, now: number): void {
-  const peer = isAnswered(state, from, reply.term, now);
+export function onHeartbeatReply(state: ReplicaState, from: Sender, reply: HeartbeatReply): void {
+  const peer = isAnswered(state, from, reply.term);
   if (peer === null) return;
   const { slot } = from;
-  if (reply.round > peer.round) peer.round = reply.round;
+  if (reply.round > peer.round) {
+    peer.round = reply.round;
+    // It followed when this went out. When the answer came says nothing: it may have been under way for long.
+    if (state.round - reply.round < ROUNDS_REMEMBERED) {
+      peer.heardAt = state.roundsSentAt[reply.round % ROUNDS_REMEMBERED]!;
+    }
+  }
   if (peer.askedRound > 0 && reply.round >= peer.askedRound) {
     // It was asked after it had acknowledged this much. If it has less now, it lost what it had.
     if (!reply.recovering && reply.durableEnd < peer.askedHeld) return quarantine(state, from);

@@ -10,7 +10,8 @@ import type { Sizes } from "./story.ts";
 
 const STREAMS_PER_PARTITION = 3;
 const TRIES_MAX = 12;
-const PATIENCE_MS = 3000;
+/** Those with little leave many appends behind of which they never hear. */
+const PATIENCES_MS = [100, 3000];
 
 /** What a client can do to the cluster. */
 export interface Cluster {
@@ -61,6 +62,7 @@ export class Client {
     const { chance, cluster, history } = this;
     const replicas = cluster.replicasOf(request.partition);
     if (!replicas.includes(this.#node)) this.#node = replicas[0]!;
+    const patienceMs = PATIENCES_MS[this.number % PATIENCES_MS.length]!;
     let isAnswered = false;
     const again = (isOpen: boolean) => {
       this.#node = chance.pick(replicas);
@@ -86,6 +88,7 @@ export class Client {
           return done();
         case "wrong version":
           this.#versions.set(stream, answer.current);
+          history.tellVersion(request.partition, stream, answer.current);
           // An earlier try may be stored, if one is open: then this refusal is of its own making.
           if (!isOpen) history.refuse(operation, cluster.now());
           return done();
@@ -95,10 +98,11 @@ export class Client {
           return again(true);
       }
     });
-    cluster.after(PATIENCE_MS, () => {
+    cluster.after(cluster.calm ? Math.max(...PATIENCES_MS) : patienceMs, () => {
       if (isAnswered) return;
       isAnswered = true;
-      again(true);
+      if (patienceMs < PATIENCES_MS[1]! && !cluster.calm && chance.oneIn(2)) done();
+      else again(true);
     });
   }
 }

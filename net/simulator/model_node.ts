@@ -11,7 +11,7 @@ import { bucketOf } from "../../core/placement.ts";
 import type { Effect, Input } from "../consensus/effect.ts";
 import { TermTable } from "../consensus/entries.ts";
 import { start, step } from "../consensus/replica.ts";
-import { newHardState, ReplicaState } from "../consensus/replica_state.ts";
+import { type Limits, newHardState, ReplicaState } from "../consensus/replica_state.ts";
 import { refusal } from "../consensus/replication.ts";
 import { type ClusterShape, nodeOf, slotOf } from "../consensus/topology.ts";
 import { type Entry, makeEntry, ModelDisk, ModelEntries, ModelLog } from "./model_log.ts";
@@ -31,8 +31,15 @@ import type {
 const BATCH_MS = 1;
 const SYNC_MS_MAX = 8;
 const SLOW_SYNC_MS_MAX = 700;
-/** Small, so that windows and pieces are met. */
-const LIMITS = { messageBytesMax: 500, windowBytesMax: 1500, windowMessagesMax: 4, uncommittedBytesMax: 4000 };
+/** Small, so that windows and pieces are met: down to one entry a message. */
+function limitsOf(chance: Chance): Partial<Limits> {
+  return {
+    messageBytesMax: chance.pick([100, 100, 300, 2000]),
+    windowBytesMax: chance.pick([100, 1500, 10_000]),
+    windowMessagesMax: chance.pick([1, 4, 16]),
+    uncommittedBytesMax: 4000,
+  };
+}
 
 export class ModelMachine implements Machine {
   #disk = new ModelDisk();
@@ -103,6 +110,11 @@ export class ModelMachine implements Machine {
 
   failSync(): void {
     this.#syncFails = true;
+  }
+
+  mend(): void {
+    this.#slowUntil = -Infinity;
+    this.#syncFails = false;
   }
 
   isWhole(): boolean {
@@ -229,8 +241,6 @@ class ModelReplica {
     const damagedFrom = faults.damage.get(bucket);
     const list = image.list.slice(0, damagedFrom);
     if (damagedFrom !== undefined) {
-      disk.write({ kind: "truncate", bucket, end: list.length }); // Its files are kept aside.
-      faults.damage.delete(bucket);
       hard = { ...hard, mode: "recovering" };
     }
     this.log = new ModelLog(bucket, list);
@@ -245,7 +255,7 @@ class ModelReplica {
       commitFloor: image.commitFloor,
       boot: node.boot,
       now: surroundings.now(),
-      limits: LIMITS,
+      limits: limitsOf(surroundings.chance),
     });
     this.#index(list);
     this.#readable = this.state.commitEnd;
@@ -258,6 +268,10 @@ class ModelReplica {
         return this.#carryOut(start(this.state, surroundings.now()));
       }
       this.step({ kind: "recover", dataId: newId(surroundings.chance), forced });
+      if (damagedFrom === undefined) return;
+      // After the hard state: a log that was cut, of a replica that counts, would deny what it acknowledged.
+      disk.write({ kind: "truncate", bucket, end: list.length });
+      faults.damage.delete(bucket);
     });
   }
 

@@ -11,6 +11,9 @@ export interface Weather {
   delayMsMax: number;
 }
 
+const LATE_ONE_IN = 200;
+const LATE_MS_MAX = 12_000;
+
 const FAIR: Weather = { lossPercent: 0, doublePercent: 0, delayMsMax: 4 };
 
 export class Network {
@@ -26,6 +29,8 @@ export class Network {
     this.sent++;
     const { lossPercent, doublePercent, delayMsMax } = this.weather;
     const times = this.chance.below(100) < doublePercent ? 2 : 1;
+    // Once in a while a copy turns up when everybody has forgotten about it.
+    if (this.chance.oneIn(LATE_ONE_IN)) this.after(this.chance.between(500, LATE_MS_MAX), deliver); // Whatever is cut.
     for (let i = 0; i < times; i++) {
       if (this.chance.below(100) < lossPercent) {
         this.lost++;

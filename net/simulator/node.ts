@@ -120,6 +120,8 @@ export interface Machine {
   /** The next syncs take longer, or the next one fails. */
   slowDown(untilMs: number): void;
   failSync(): void;
+  /** Nothing of that any more. */
+  mend(): void;
   /** Whether all replicas that are on its disk count. */
   isWhole(): boolean;
 }

@@ -14,6 +14,7 @@
 import assert from "node:assert/strict";
 import type { Chain } from "../consensus/entries.ts";
 import type { HardState } from "../consensus/effect.ts";
+import type { Sender } from "../consensus/message.ts";
 import { majority } from "../consensus/quorum.ts";
 import { type ClusterShape, slotOf } from "../consensus/topology.ts";
 import type { Packet, Witness } from "./node.ts";
@@ -30,7 +31,7 @@ class BucketTruth {
   readonly entries = new Map<string, string>();
   /** By log index: which slots ever had the entry with this chain durable. */
   readonly holders: Map<string, number>[] = [];
-  readonly begun = new Map<number, string>();
+  readonly begun = new Map<number, { node: number; dataId: number; boot: number }>();
   readonly hard = new Map<number, HardState>();
 }
 
@@ -140,15 +141,20 @@ export class Oversight implements Witness {
     }
   }
 
-  #begins(name: string, bucket: number, term: number): void {
+  /** A term is begun once on one disk. One that was lost may have begun it in vain, heard by nobody. */
+  #begins(node: number, { dataId, boot }: Sender, bucket: number, term: number): void {
     const { begun } = this.#buckets[bucket]!;
-    const begunBy = begun.get(term);
-    if (begunBy === undefined) this.count("terms begun");
+    const by = begun.get(term);
+    if (by === undefined) this.count("terms begun");
     assert.ok(
-      begunBy === undefined || begunBy === name,
-      `term ${term} of bucket ${bucket} was begun by ${begunBy} and by ${name}`,
+      by === undefined || by.node === node,
+      `term ${term} of bucket ${bucket} was begun by nodes ${by?.node} and ${node}`,
     );
-    begun.set(term, name);
+    assert.ok(
+      by === undefined || by.boot === boot || by.dataId !== dataId,
+      `term ${term} of bucket ${bucket} was begun by two processes of node ${node}`,
+    );
+    begun.set(term, { node, dataId, boot });
   }
 
   sent(node: number, { bucket, from, message }: Packet, { hard, logEnd }: { hard: HardState; logEnd: number }): void {
@@ -160,7 +166,7 @@ export class Oversight implements Witness {
     switch (message.kind) {
       case "newTerm":
         assert.ok(message.term <= hard.startedTerm, `${said} before it is durable that it began the term`);
-        this.#begins(`node ${node}, disk ${from.dataId}, boot ${from.boot}`, bucket, message.term);
+        this.#begins(node, from, bucket, message.term);
         return;
       case "ack":
         assert.ok(message.end <= logEnd, `${said} of ${message.end} entries: ${logEnd} are durable`);
@@ -179,8 +185,8 @@ export class Oversight implements Witness {
   }
 
   quarantined(node: number, bucket: number, reason: string): void {
-    this.count(`quarantined: ${reason.replace(/\d+/g, "#")}`);
-    void node, bucket;
+    // Disks that are put back here get another id. So nobody ever has less than it had.
+    assert.fail(`node ${node}, bucket ${bucket}: ${reason}`);
   }
 
   recovered(): void {

@@ -15,6 +15,11 @@ export interface Sizes {
   clients: number;
 }
 
+export type Direction = "in" | "out" | "both";
+
+/** As the number of a node: the one that leads bucket 0, or the next one, when it comes to it. */
+export const LEADER = -1;
+
 export type Fault =
   & { readonly atMs: number }
   & (
@@ -22,6 +27,8 @@ export type Fault =
     | { readonly kind: "stop"; readonly node: number; readonly downMs: number }
     | { readonly kind: "pause"; readonly node: number; readonly pausedMs: number }
     | { readonly kind: "cut"; readonly links: readonly (readonly [number, number])[]; readonly cutMs: number }
+    /** One node from all others, or whoever it leads from them. */
+    | { readonly kind: "isolate"; readonly node: number; readonly direction: Direction; readonly cutMs: number }
     | {
       readonly kind: "weather";
       readonly lossPercent: number;
@@ -48,7 +55,7 @@ export interface Story {
 }
 
 const FAULTY_MS_MAX = 40_000;
-const FAULTS_MAX = 24;
+const FAULTS_MAX = 30;
 
 export function storyOf(seed: number): Story {
   const chance = new Chance(seed);
@@ -68,14 +75,27 @@ export function storyOf(seed: number): Story {
 }
 
 function faultOf(sizes: Sizes, atMs: number, chance: Chance): Fault {
-  const node = chance.below(sizes.nodeCount);
+  const node = chance.oneIn(2) ? LEADER : chance.below(sizes.nodeCount);
   const shortOrLong = () =>
     chance.pick([chance.between(1, 300), chance.between(300, 3000), chance.between(3000, 10_000)]);
   const downMs = shortOrLong();
   switch (
     chance.pick(
       [
-        ...["crash", "crash", "crash", "stop", "pause", "pause", "cut", "cut", "cut", "weather", "weather"],
+        ...[
+          "crash",
+          "crash",
+          "crash",
+          "stop",
+          "pause",
+          "pause",
+          "cut",
+          "isolate",
+          "isolate",
+          "isolate",
+          "weather",
+          "weather",
+        ],
         ...["slow disk", "failing sync", "power loss", "wipe", "damage", "save", "restore", "clock", "rolling restart"],
       ] as Fault["kind"][],
     )
@@ -87,7 +107,9 @@ function faultOf(sizes: Sizes, atMs: number, chance: Chance): Fault {
     case "pause":
       return { atMs, kind: "pause", node, pausedMs: downMs };
     case "cut":
-      return { atMs, kind: "cut", links: linksOf(sizes, node, chance), cutMs: downMs };
+      return { atMs, kind: "cut", links: linksOf(sizes, chance.below(sizes.nodeCount), chance), cutMs: downMs };
+    case "isolate":
+      return { atMs, kind: "isolate", node, direction: chance.pick(["in", "out", "both", "both"]), cutMs: downMs };
     case "weather": {
       const [lossPercent, doublePercent] = [chance.pick([0, 5, 30, 60]), chance.pick([0, 10, 50])];
       return {

@@ -17,12 +17,14 @@ import { ModelMachine } from "./model_node.ts";
 import { Network } from "./network.ts";
 import type { Answer, AppendRequest, Death, Machine, Node, Packet } from "./node.ts";
 import { Oversight } from "./oversight.ts";
-import { describe, type Fault, type Story } from "./story.ts";
+import { describe, type Direction, type Fault, LEADER, type Story } from "./story.ts";
 
 const TICK_MS = 50;
-const READ_EVERY_MS = 150;
+const READ_EVERY_MS = 100;
 /** From the end of the faults until everything must be well: several term changes, and a recovery. */
 const HEALING_MS = 40_000;
+/** Within that the others have another leader. */
+const LAME_MS = 12_000;
 /** Then clients append so long, and everything must stay well. */
 const CALM_MS = 3000;
 /** A client's way to a node and back: each at most. */
@@ -140,8 +142,10 @@ class World implements Cluster {
     this.#heal();
     this.#runUntil(faultyMs + HEALING_MS, () => this.#isHealed());
     assert.ok(this.#isHealed(), `after ${HEALING_MS} ms without faults: ${this.#whatIsNotHealed()}`);
-    const { nowMs } = this;
-    this.#runUntil(nowMs + CALM_MS);
+    this.#lameOne();
+    this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed());
+    assert.ok(this.#isHealed(), `when the last node heard again: ${this.#whatIsNotHealed()}`);
+    this.#runUntil(this.nowMs + CALM_MS);
     this.#isOver = true;
     this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed() && this.#clients.every(({ isIdle }) => isIdle));
     assert.ok(
@@ -150,6 +154,26 @@ class World implements Cluster {
     );
     assert.ok(this.#isHealed(), `in the end: ${this.#whatIsNotHealed()}`);
     this.#judge();
+  }
+
+  /** The leader is deaf, or mute, or both, and does not come back: the others must have another one. */
+  #lameOne(): void {
+    if (this.#shape.replicationFactor < 3) return;
+    const lame = this.#leader();
+    const links = this.#links(lame, (["in", "out", "both"] as const)[this.#story.seed % 3]!);
+    for (const [from, to] of links) this.#network.cut(from, to);
+    this.#note(`node ${lame} is lame`);
+    this.#runUntil(this.nowMs + LAME_MS);
+    const others = replicasOf(0, this.#shape).filter((node) => node !== lame).map((node) =>
+      this.#places[node]!.life!.node.view(0)!
+    );
+    const terms = others.map(({ term, role }) => `${role} in term ${term}`);
+    const highest = Math.max(...others.map(({ term }) => term));
+    assert.ok(
+      others.some(({ role, term }) => role === "serving" && term === highest),
+      `node ${lame} is lame since ${LAME_MS} ms, and the others are ${terms.join(", ")}`,
+    );
+    for (const [from, to] of links) this.#network.heal(from, to);
   }
 
   #isOver = false;
@@ -252,7 +276,36 @@ class World implements Cluster {
 
   // ---- Faults --------------------------------------------------------------------------------------------------------
 
-  #meet(fault: Fault): void {
+  /** Who leads bucket 0 now, as far as anybody does. */
+  #leader(): number {
+    let leader = 0;
+    let term = -1;
+    for (const node of replicasOf(0, this.#shape)) {
+      const view = this.#places[node]!.life?.node.view(0);
+      if (view?.role !== "serving" || view.term <= term) continue;
+      leader = node;
+      term = view.term;
+    }
+    return leader;
+  }
+
+  #links(node: number, direction: Direction): [number, number][] {
+    const others = [...this.#places.keys()].filter((other) => other !== node);
+    return [
+      ...(direction === "in" ? [] : others.map((other): [number, number] => [node, other])),
+      ...(direction === "out" ? [] : others.map((other): [number, number] => [other, node])),
+    ];
+  }
+
+  #cut(links: readonly (readonly [number, number])[], cutMs: number): void {
+    for (const [from, to] of links) this.#network.cut(from, to);
+    this.after(cutMs, () => {
+      if (!this.calm) { for (const [from, to] of links) this.#network.heal(from, to); }
+    });
+  }
+
+  #meet(planned: Fault): void {
+    const fault = "node" in planned && planned.node === LEADER ? { ...planned, node: this.#leader() } : planned;
     this.#note(describe(fault));
     const isMet = this.#carryOut(fault);
     if (isMet) this.#oversight.count(`fault: ${fault.kind}`);
@@ -273,11 +326,11 @@ class World implements Cluster {
         return true;
       }
       case "cut":
-        for (const [from, to] of fault.links) this.#network.cut(from, to);
-        this.after(fault.cutMs, () => {
-          if (!this.calm) { for (const [from, to] of fault.links) this.#network.heal(from, to); }
-        });
+        this.#cut(fault.links, fault.cutMs);
         return fault.links.length > 0;
+      case "isolate":
+        this.#cut(this.#links(fault.node, fault.direction), fault.cutMs);
+        return this.#places.length > 1;
       case "weather":
         this.#network.weather = fault;
         this.after(fault.badMs, () => {
@@ -328,7 +381,9 @@ class World implements Cluster {
       }
       case "rolling restart": {
         this.#places.forEach((_, number) => {
-          this.after(number * (fault.downMs + 2000), () => this.#stop(number, fault.downMs, fault.handsOver));
+          this.after(number * (fault.downMs + 2000), () => {
+            if (!this.calm) this.#stop(number, fault.downMs, fault.handsOver);
+          });
         });
         return true;
       }
@@ -346,7 +401,7 @@ class World implements Cluster {
     if (life === null) return false;
     if (handsOver) this.#reach(life, () => life.node.handOver());
     this.after(handsOver ? 1000 : 0, () => {
-      if (this.#places[number]!.life === life) this.#crash(number, "kill", downMs);
+      if (!this.calm && this.#places[number]!.life === life) this.#crash(number, "kill", downMs);
     });
     return true;
   }
@@ -368,7 +423,7 @@ class World implements Cluster {
     this.calm = true;
     this.#network.clearUp();
     for (const [number, place] of this.#places.entries()) {
-      place.machine.slowDown(-Infinity);
+      place.machine.mend();
       place.downUntil = Math.min(place.downUntil, this.nowMs);
       if (place.life !== null) this.#goOn(number, place.life);
       this.#start(number);
@@ -382,7 +437,7 @@ class World implements Cluster {
       const number = this.#chance.below(this.#places.length);
       const partition = this.#chance.below(this.#shape.partitionCount);
       this.#read(number, partition);
-      if (this.#chance.oneIn(4)) this.#readEnd(bucketOf(partition, this.#shape.bucketCount));
+      if (this.#chance.oneIn(2)) this.#readEnd(bucketOf(partition, this.#shape.bucketCount));
       if (!this.#isOver) this.#readSometimes();
     });
   }
@@ -397,7 +452,10 @@ class World implements Cluster {
 
   #readEnd(bucket: number): void {
     const ackedEnd = this.#ackedEnds[bucket]!;
-    const number = this.#chance.pick(replicasOf(bucket, this.#shape));
+    const led = replicasOf(bucket, this.#shape).filter((node) =>
+      this.#places[node]!.life?.node.view(bucket)?.role === "serving"
+    );
+    const number = this.#chance.pick(led.length > 0 ? led : replicasOf(bucket, this.#shape));
     const { life } = this.#places[number]!;
     if (life === null || life.isPaused) return;
     life.node.readEnd(bucket, (end) => {
