@@ -64,6 +64,7 @@ export function ask(state: ReplicaState, forced: boolean, now: number): void {
 export function tickRecovering(state: ReplicaState, now: number): void {
   const { recovery } = state;
   if (recovery === null) return; // A new id is waited for.
+  if (state.askAgainAt > now + 2 * state.timing.changeMs) state.askAgainAt = now; // The clock went back.
   if (!recovery.known) {
     if (now >= state.askAgainAt) ask(state, recovery.forced, now);
     return;

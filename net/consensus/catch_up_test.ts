@@ -77,6 +77,20 @@ Deno.test("H20: an old copy is found out by a new leader too, and its promise is
   assert.notEqual(group.state(1).role, "serving");
 });
 
+Deno.test("H20: an old copy that would lead is found out by who is asked to follow", () => {
+  const group = served();
+  const copy = group.members[1]!.durable;
+  group.append(0, "c", "d");
+  group.pass(1000);
+  group.crash(0);
+  group.crash(1);
+  group.members[1]!.durable = copy;
+  group.start(1);
+  group.pass(10_000, [0]);
+  assert.ok(group.members[1]!.told.some(({ kind }) => kind === "quarantined"));
+  for (const slot of [1, 2]) assert.notEqual(group.state(slot).role, "serving");
+});
+
 Deno.test("a request of a disk that came and went does not bring it back", () => {
   const group = served();
   group.crash(2);
@@ -91,6 +105,48 @@ Deno.test("a request of a disk that came and went does not bring it back", () =>
   for (const slot of [0, 1]) assert.equal(group.members[slot]!.hard.dataIds[2], 3002);
   group.pass(3000);
   assert.equal(group.state(2).role, "follower");
+});
+
+Deno.test("a replica that recovers waits for the leader of the highest term that anybody knows", () => {
+  const group = served();
+  group.crash(2);
+  group.wipe(2, 2002);
+  group.mail = [];
+  const state = group.state(2);
+  const nonce = state.recovery!.nonce + state.boot;
+  const reply = (from: number, term: number, serving: boolean) =>
+    group.deliver({
+      ...{ from, to: 2, dataId: 1000 + from, boot: group.members[from]!.boot },
+      message: { kind: "recoverReply", nonce, term, serving, end: 3, lastTerm: 3 },
+    });
+  reply(0, 3, true);
+  assert.equal(state.recovery!.known, false, "one answer is not a majority");
+  reply(1, 4, false); // Somebody begins term 4, perhaps with a promise of the disk that is gone.
+  assert.equal(state.recovery!.known, false);
+  reply(1, 4, true);
+  assert.equal(state.recovery!.known, true);
+  assert.equal(state.term, 4);
+});
+
+Deno.test("what the disk before said does not count any more, whenever it comes", () => {
+  const group = served();
+  group.append(0, "c");
+  for (const mail of group.take(({ to, message }) => to === 2 && message.kind === "append")) group.deliver(mail);
+  group.sync(2);
+  const late = group.take(({ from }) => from === 2);
+  assert.ok(late.some(({ message }) => message.kind === "ack"));
+  group.mail = [];
+  group.crash(2);
+  group.wipe(2, 2002);
+  for (let i = 0; i < 4; i++) {
+    for (const slot of [0, 2]) group.sync(slot);
+    for (const mail of group.take(({ from, to }) => from + to === 2)) group.deliver(mail);
+  }
+  assert.equal(group.members[0]!.hard.dataIds[2], 2002);
+  const { shown } = group.members[0]!;
+  for (const mail of late) group.deliver(mail);
+  assert.equal(group.members[0]!.shown, shown);
+  assert.equal(group.state(0).peers[2]!.match, 0);
 });
 
 Deno.test("two replicas: what one lost it gets back only by the word of an operator", () => {

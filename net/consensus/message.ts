@@ -31,7 +31,8 @@ export type Message =
   | { readonly kind: "preVoteReply"; readonly wantedTerm: number; readonly granted: boolean; readonly term: number }
   /** You would be the next leader: please begin. */
   | { readonly kind: "nudge"; readonly wantedTerm: number }
-  | { readonly kind: "newTerm"; readonly term: number }
+  /** I begin this term, with a log that ends there. */
+  | { readonly kind: "newTerm"; readonly term: number; readonly end: number }
   | TermPromise
   /** What you said is of a term that is over. */
   | { readonly kind: "stale"; readonly term: number }

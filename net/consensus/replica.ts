@@ -170,8 +170,7 @@ function onMessage(state: ReplicaState, from: Sender, message: Message, now: num
     case "nudge":
       return onNudge(state, message.wantedTerm, now);
     case "newTerm":
-      if (follows(state, from, message.term, now)) onNewTerm(state, from);
-      return;
+      return onNewTerm(state, from, message, now);
     case "promise":
       return onPromise(state, from, message, now);
     case "fetch":

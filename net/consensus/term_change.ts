@@ -157,7 +157,7 @@ function begin(state: ReplicaState, term: number, now: number): void {
   state.changeBeganAt = now;
   state.changeUntil = now + state.timing.changeMs;
   state.askAgainAt = now + state.timing.heartbeatMs;
-  state.sendToAll({ kind: "newTerm", term });
+  state.sendToAll({ kind: "newTerm", term, end: state.logEnd });
 }
 
 /** From the leader: this term is yours. */
@@ -173,7 +173,15 @@ export function onTransferTerm(
 }
 
 /** A promise to follow a term is given when it is durable, and the log that it speaks of. */
-export function onNewTerm(state: ReplicaState, from: Sender): void {
+export function onNewTerm(
+  state: ReplicaState,
+  from: Sender,
+  { term, end }: { term: number; end: number },
+  now: number,
+): void {
+  // Who has less than it is known to have held would lead with a log that lacks what is committed.
+  if (term > state.term && end < state.heldEnds[from.slot]!) return quarantine(state, from);
+  if (!follows(state, from, term, now)) return;
   state.sendWhenDurable(from.slot, {
     kind: "promise",
     term: state.term,
@@ -316,7 +324,9 @@ export function tickChange(state: ReplicaState, now: number): void {
   if (state.role === "collecting" && now >= state.askAgainAt) {
     state.askAgainAt = now + state.timing.heartbeatMs;
     for (const [slot, peer] of state.peers.entries()) {
-      if (peer !== null && peer.promise === null) state.send(slot, { kind: "newTerm", term: state.term });
+      if (peer !== null && peer.promise === null) {
+        state.send(slot, { kind: "newTerm", term: state.term, end: state.logEnd });
+      }
     }
   }
   if (state.role === "adopting" && now - state.adoption!.askedAt >= state.timing.heartbeatMs) {

@@ -316,16 +316,20 @@ class ModelReplica {
           const from = { slot: this.state.slot, dataId: this.state.hard.dataId, boot: this.state.boot };
           const packet = { bucket, from, message: effect.message };
           const image = node.disk.images.get(bucket)!;
-          witness.sent(node.number, packet, { hard: image.hard, logEnd: image.list.length });
+          const durable = { hard: image.hard, logEnd: image.list.length };
+          witness.sent(node.number, packet, durable, (end) => log.chainAt(end));
           node.surroundings.send(nodeOf(bucket, effect.to, node.shape.nodeCount), packet);
           break;
         }
-        case "commit":
-          witness.committed(node.number, bucket, this.#readable, effect.end, (end) => log.chainAt(end));
+        case "commit": {
+          const ownFrom = this.state.terms.startOf(this.state.term);
+          const ownEnd = ownFrom === null ? null : ownFrom + 1;
+          witness.committed(node.number, bucket, this.#readable, effect.end, (end) => log.chainAt(end), ownEnd);
           this.#readable = effect.end;
           node.disk.write({ kind: "commit", bucket, end: effect.end });
           this.#answer();
           break;
+        }
         case "serve":
           witness.serves(node.number, bucket, effect.term, log.end, (end) => log.chainAt(end));
           break;
@@ -344,7 +348,7 @@ class ModelReplica {
           break;
         }
         case "recovered":
-          witness.recovered(node.number, bucket);
+          witness.recovered(node.number, bucket, log.end, (end) => log.chainAt(end));
           break;
         case "readEnd":
           this.#reads.get(effect.token)!(effect.end);

@@ -71,11 +71,24 @@ export interface Witness {
   truncated(node: number, bucket: number, end: number, removed: readonly Chain[]): void;
   /** The entry is durable on this node. */
   durable(node: number, bucket: number, logIndex: number, chain: Chain): void;
-  committed(node: number, bucket: number, from: number, end: number, chainAt: (end: number) => Chain): void;
+  /** `ownEnd`: one past the first entry of the replica's term in its log, null when there is none. */
+  committed(
+    node: number,
+    bucket: number,
+    from: number,
+    end: number,
+    chainAt: (end: number) => Chain,
+    ownEnd: number | null,
+  ): void;
   serves(node: number, bucket: number, term: number, logEnd: number, chainAt: (end: number) => Chain): void;
-  sent(node: number, packet: Packet, durable: { hard: HardState; logEnd: number }): void;
+  sent(
+    node: number,
+    packet: Packet,
+    durable: { hard: HardState; logEnd: number },
+    chainAt: (end: number) => Chain,
+  ): void;
   quarantined(node: number, bucket: number, reason: string): void;
-  recovered(node: number, bucket: number): void;
+  recovered(node: number, bucket: number, logEnd: number, chainAt: (end: number) => Chain): void;
   /** A linearizable read was answered: what had been acknowledged before `askedAt`, of the world's time, is below. */
   readEnd(bucket: number, end: number, ackedEnd: number): void;
 }

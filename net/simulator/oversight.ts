@@ -4,8 +4,10 @@
  *     a term and the term that was begun last only rise on one disk; a term is begun by one process only
  *     entries of the same log index and term are the same entry, everywhere
  *     what is committed is one log: nobody commits another, nobody cuts a piece of it off
- *     what is committed is durable on a majority when it is committed for the first time
- *     nothing is said that is not durable: no term, no acknowledgement, no promise
+ *     what is committed is durable on a majority when it is committed for the first time, and so is an entry of the
+ *     term in which it is
+ *     nothing is said that is not durable: no term, no acknowledgement, no promise; and who says that its log is equal
+ *     to the leader's is right
  *     who serves has all that was ever committed
  *     nobody's committed end goes back while its process lives
  *
@@ -33,6 +35,10 @@ class BucketTruth {
   readonly holders: Map<string, number>[] = [];
   readonly begun = new Map<number, { node: number; dataId: number; boot: number }>();
   readonly hard = new Map<number, HardState>();
+  /** By term: the chains at the ends of its leader's log, as far as it told others. */
+  readonly logs = new Map<number, string[]>();
+  /** By node: how much was committed when it lost its disk. */
+  readonly lostAt = new Map<number, number>();
 }
 
 export class Oversight implements Witness {
@@ -107,8 +113,33 @@ export class Oversight implements Witness {
     of.set(name, (of.get(name) ?? 0) | 1 << slotOf(bucket, node, this.shape)!);
   }
 
-  committed(node: number, bucket: number, from: number, end: number, chainAt: (end: number) => Chain): void {
-    const { committed, holders } = this.#buckets[bucket]!;
+  /** How many replicas ever had an entry durable. */
+  #holders(bucket: number, logIndex: number, chain: Chain): number {
+    const slots = this.#buckets[bucket]!.holders[logIndex]?.get(nameOf(chain)) ?? 0;
+    return slots.toString(2).replaceAll("0", "").length;
+  }
+
+  /** The node loses its disk, or what is on it. */
+  lost(node: number): void {
+    for (const { lostAt, committed } of this.#buckets) lostAt.set(node, committed.length);
+  }
+
+  committed(
+    node: number,
+    bucket: number,
+    from: number,
+    end: number,
+    chainAt: (end: number) => Chain,
+    ownEnd: number | null,
+  ): void {
+    const { committed } = this.#buckets[bucket]!;
+    if (end > committed.length && this.shape.replicationFactor > 1) {
+      const holds = ownEnd === null ? 0 : this.#holders(bucket, ownEnd - 1, chainAt(ownEnd));
+      assert.ok(
+        holds >= majority(this.shape.replicationFactor),
+        `node ${node} commits bucket ${bucket} to ${end}, and ${holds} replicas have an entry of its term durable`,
+      );
+    }
     assert.ok(end > from, `node ${node}: the committed end of bucket ${bucket} went from ${from} to ${end}`);
     for (let i = from; i < end; i++) {
       const name = nameOf(chainAt(i + 1));
@@ -117,8 +148,7 @@ export class Oversight implements Witness {
         continue;
       }
       assert.equal(i, committed.length);
-      const slots = holders[i]?.get(name) ?? 0;
-      const count = slots.toString(2).replaceAll("0", "").length;
+      const count = this.#holders(bucket, i, chainAt(i + 1));
       const needed = majority(this.shape.replicationFactor);
       assert.ok(
         count >= needed,
@@ -157,7 +187,12 @@ export class Oversight implements Witness {
     begun.set(term, { node, dataId, boot });
   }
 
-  sent(node: number, { bucket, from, message }: Packet, { hard, logEnd }: { hard: HardState; logEnd: number }): void {
+  sent(
+    node: number,
+    { bucket, from, message }: Packet,
+    { hard, logEnd }: { hard: HardState; logEnd: number },
+    chainAt: (end: number) => Chain,
+  ): void {
     const said = `node ${node} says ${message.kind}`;
     assert.equal(from.dataId, hard.dataId, `${said} with an id that is not durable`);
     if ("term" in message) {
@@ -168,11 +203,21 @@ export class Oversight implements Witness {
         assert.ok(message.term <= hard.startedTerm, `${said} before it is durable that it began the term`);
         this.#begins(node, from, bucket, message.term);
         return;
+      case "append":
+        for (let end = message.from; end <= message.entries.end; end++) {
+          this.#tells(bucket, message.term, end, message.entries.chainAt(end));
+        }
+        return;
+      case "heartbeat":
+        this.#tells(bucket, message.term, message.end, message.chain);
+        return;
       case "ack":
+        this.#holdEqual(said, bucket, message.term, message.end, chainAt);
         assert.ok(message.end <= logEnd, `${said} of ${message.end} entries: ${logEnd} are durable`);
         assert.ok(message.recovering || hard.mode === "normal", `${said} that counts, and it recovers`);
         return;
       case "heartbeatReply":
+        this.#holdEqual(said, bucket, message.term, message.verifiedEnd, chainAt);
         assert.ok(message.durableEnd <= logEnd, `${said} of ${message.durableEnd} entries: ${logEnd} are durable`);
         return;
       case "promise":
@@ -184,12 +229,41 @@ export class Oversight implements Witness {
     }
   }
 
+  #tells(bucket: number, term: number, end: number, chain: Chain): void {
+    const { logs } = this.#buckets[bucket]!;
+    const log = logs.get(term) ?? [];
+    logs.set(term, log);
+    const name = nameOf(chain);
+    assert.ok(
+      log[end] === undefined || log[end] === name,
+      `the log of term ${term} of bucket ${bucket} changed below ${end}`,
+    );
+    log[end] = name;
+  }
+
+  /** Who says that its log is equal to that of the term's leader is right. */
+  #holdEqual(said: string, bucket: number, term: number, end: number, chainAt: (end: number) => Chain): void {
+    const told = this.#buckets[bucket]!.logs.get(term)?.[end];
+    if (told !== undefined) {
+      assert.equal(nameOf(chainAt(end)), told, `${said} of ${end} entries of another log than the leader's`);
+    }
+  }
+
   quarantined(node: number, bucket: number, reason: string): void {
     // Disks that are put back here get another id. So nobody ever has less than it had.
     assert.fail(`node ${node}, bucket ${bucket}: ${reason}`);
   }
 
-  recovered(): void {
+  recovered(node: number, bucket: number, logEnd: number, chainAt: (end: number) => Chain): void {
+    const { committed, lostAt } = this.#buckets[bucket]!;
+    const end = lostAt.get(node) ?? 0;
+    assert.ok(
+      logEnd >= end,
+      `node ${node} recovered ${logEnd} entries of bucket ${bucket}: ${end} were committed when it lost its own`,
+    );
+    if (end > 0) {
+      assert.equal(nameOf(chainAt(end)), committed[end - 1], `node ${node} recovered another log of bucket ${bucket}`);
+    }
     this.count("recovered");
   }
 

@@ -25,6 +25,7 @@ const READ_EVERY_MS = 100;
 const HEALING_MS = 40_000;
 /** Within that the others have another leader. */
 const LAME_MS = 12_000;
+const TURNOVER_MS = 2000;
 /** Then clients append so long, and everything must stay well. */
 const CALM_MS = 3000;
 /** A client's way to a node and back: each at most. */
@@ -163,16 +164,16 @@ class World implements Cluster {
     const links = this.#links(lame, (["in", "out", "both"] as const)[this.#story.seed % 3]!);
     for (const [from, to] of links) this.#network.cut(from, to);
     this.#note(`node ${lame} is lame`);
+    const others = () =>
+      replicasOf(0, this.#shape).filter((node) => node !== lame).map((node) => this.#places[node]!.life!.node.view(0)!);
+    const isServed = () => {
+      const highest = Math.max(...others().map(({ term }) => term));
+      return others().some(({ role, term }) => role === "serving" && term === highest);
+    };
     this.#runUntil(this.nowMs + LAME_MS);
-    const others = replicasOf(0, this.#shape).filter((node) => node !== lame).map((node) =>
-      this.#places[node]!.life!.node.view(0)!
-    );
-    const terms = others.map(({ term, role }) => `${role} in term ${term}`);
-    const highest = Math.max(...others.map(({ term }) => term));
-    assert.ok(
-      others.some(({ role, term }) => role === "serving" && term === highest),
-      `node ${lame} is lame since ${LAME_MS} ms, and the others are ${terms.join(", ")}`,
-    );
+    this.#runUntil(this.nowMs + TURNOVER_MS, isServed); // It may be handed over just now.
+    const told = others().map(({ term, role }) => `${role} in term ${term}`).join(", ");
+    assert.ok(isServed(), `node ${lame} is lame since ${LAME_MS} ms, and the others are ${told}`);
     for (const [from, to] of links) this.#network.heal(from, to);
   }
 
@@ -215,6 +216,7 @@ class World implements Cluster {
       if (life === null) return answer({ kind: "refused", why: "no connection" });
       this.#reach(life, () =>
         life.node.append(request, (told, end) => {
+          if (told.kind === "wrong version") this.#holdVersion(life.node, request, told.current);
           this.after(wayMs(), () => {
             if (told.kind === "ok") {
               const bucket = bucketOf(request.partition, this.#shape.bucketCount);
@@ -224,6 +226,16 @@ class World implements Cluster {
           });
         }));
     });
+  }
+
+  /** A refusal rests on what can be read. */
+  #holdVersion(node: Node, { partition, events }: AppendRequest, current: number): void {
+    const { stream } = events[0]!;
+    const isThere = node.read(partition, 0)!.some((event) => event.stream === stream && event.version === current);
+    assert.ok(
+      isThere || current === -1,
+      `an append was refused by version ${current} of ${stream}, which is not committed`,
+    );
   }
 
   /** Now, or when it goes on. */
@@ -355,6 +367,7 @@ class World implements Cluster {
         if (!this.#mayLose(fault.node)) return false;
         this.#crash(fault.node, "kill", fault.downMs);
         const { machine } = this.#places[fault.node]!;
+        this.#oversight.lost(fault.node);
         if (fault.kind === "wipe") machine.wipe();
         else machine.damage(this.#chance);
         return true;
@@ -368,6 +381,7 @@ class World implements Cluster {
         const place = this.#places[fault.node]!;
         if (place.saved === null || !this.#mayLose(fault.node)) return false;
         this.#crash(fault.node, "kill", fault.downMs);
+        this.#oversight.lost(fault.node);
         place.machine.restore(place.saved);
         place.saved = null;
         return true;
