@@ -1,0 +1,71 @@
+/**
+ * From beacons to suspicion: which nodes seem to be down. A hint, never a decision: it makes a replica ask sooner whether
+ * its leader is gone, and try owners first that seem to be there. A majority still has to say so.
+ *
+ * A beacon may be lost, come twice, late, or in another order. One of an earlier life of a node says nothing.
+ *
+ * @module
+ */
+import { nodeOf } from "./topology.ts";
+
+export interface Beacon {
+  readonly node: number;
+  readonly boot: number;
+  /** Counts the beacons of one life. */
+  readonly number: number;
+}
+
+/** Three beacons of a second each. */
+const SILENCE_MS = 3000;
+
+interface Seen {
+  boot: number;
+  number: number;
+  heardAt: number;
+  isCut: boolean;
+  formerBoots: number[];
+}
+
+/** Lives of a node that are remembered to be over. */
+const FORMER_BOOTS_MAX = 8;
+
+export class Membership {
+  readonly #seen = new Map<number, Seen>();
+
+  constructor(readonly self: number, readonly nodeCount: number, readonly silenceMs = SILENCE_MS) {}
+
+  /** Whether it was news. */
+  heard({ node, boot, number }: Beacon, now: number): boolean {
+    const seen = this.#seen.get(node);
+    if (seen === undefined) {
+      this.#seen.set(node, { boot, number, heardAt: now, isCut: false, formerBoots: [] });
+      return true;
+    }
+    if (seen.boot === boot ? number <= seen.number : seen.formerBoots.includes(boot)) return false;
+    if (seen.boot !== boot) seen.formerBoots = [...seen.formerBoots, seen.boot].slice(-FORMER_BOOTS_MAX);
+    Object.assign(seen, { boot, number, heardAt: now, isCut: false });
+    return true;
+  }
+
+  /** The last connection to it is gone. It may have another in a moment. */
+  cut(node: number): void {
+    const seen = this.#seen.get(node);
+    if (seen !== undefined) seen.isCut = true;
+  }
+
+  /** A node that was never heard of is not suspected: it may be there, and we new. */
+  isSuspected(node: number, now: number): boolean {
+    const seen = this.#seen.get(node);
+    if (node === this.self || seen === undefined) return false;
+    return seen.isCut || now - seen.heardAt >= this.silenceMs;
+  }
+
+  /** For the input `suspected`: the slots of a bucket whose nodes seem to be down, as bits. */
+  suspectedSlots(bucket: number, replicationFactor: number, now: number): number {
+    let slots = 0;
+    for (let slot = 0; slot < replicationFactor; slot++) {
+      if (this.isSuspected(nodeOf(bucket, slot, this.nodeCount), now)) slots |= 1 << slot;
+    }
+    return slots;
+  }
+}

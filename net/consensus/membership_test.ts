@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { Membership } from "./membership.ts";
+
+Deno.test("a node is suspected when it is silent, and not when it was never heard of", () => {
+  const membership = new Membership(0, 3);
+  assert.equal(membership.isSuspected(1, 1e9), false);
+  membership.heard({ node: 1, boot: 7, number: 1 }, 0);
+  assert.equal(membership.isSuspected(1, 2999), false);
+  assert.equal(membership.isSuspected(1, 3000), true);
+  membership.heard({ node: 1, boot: 7, number: 2 }, 3000);
+  assert.equal(membership.isSuspected(1, 3001), false);
+  membership.cut(1);
+  assert.equal(membership.isSuspected(1, 3001), true);
+});
+
+Deno.test("H18: a beacon that is late, doubled, or of an earlier life brings nobody back", () => {
+  const membership = new Membership(0, 3);
+  membership.heard({ node: 1, boot: 7, number: 5 }, 0);
+  assert.equal(membership.heard({ node: 1, boot: 7, number: 5 }, 2000), false);
+  assert.equal(membership.heard({ node: 1, boot: 7, number: 4 }, 2000), false);
+  assert.equal(membership.heard({ node: 1, boot: 8, number: 1 }, 2500), true);
+  assert.equal(membership.heard({ node: 1, boot: 7, number: 9 }, 5000), false);
+  assert.equal(membership.isSuspected(1, 5500), true);
+});
+
+Deno.test("suspectedSlots() tells nodes by the slots that they have in a bucket, and never itself", () => {
+  const membership = new Membership(0, 3);
+  membership.heard({ node: 1, boot: 7, number: 1 }, 0);
+  membership.heard({ node: 0, boot: 9, number: 1 }, 0);
+  assert.equal(membership.suspectedSlots(0, 3, 5000), 0b010);
+  assert.equal(membership.suspectedSlots(1, 3, 5000), 0b001);
+  assert.equal(membership.suspectedSlots(2, 2, 5000), 0);
+});

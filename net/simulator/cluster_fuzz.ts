@@ -1,0 +1,12 @@
+/**
+ * The simulator of a cluster as a fuzzer: `deno task fuzz cluster SEED [ROUNDS]`.
+ *
+ * @module
+ */
+import { storyOf } from "./story.ts";
+import { play } from "./world.ts";
+
+/** Plays one story a round: of `seed`, of `seed + 1`, and so on. */
+export function fuzz(seed: number, rounds: number): void {
+  for (let round = 0; round < rounds; round++) play(storyOf(seed + round));
+}

@@ -1,0 +1,140 @@
+/**
+ * What the world of the simulator asks of a node, so that a model and the real engine can take the same place.
+ *
+ * A `Machine` is what survives a process: its disk. It starts a `Node`, the process, which ends when the machine crashes.
+ * All that a node does outside itself goes through its `Surroundings`; and what it does to its disk it tells a `Witness`,
+ * who knows all nodes and holds them to what must be true of all together.
+ *
+ * @module
+ */
+import type { Chance } from "../../core/chance.ts";
+import type { Chain } from "../consensus/entries.ts";
+import type { HardState } from "../consensus/effect.ts";
+import type { Message, Sender } from "../consensus/message.ts";
+import type { Role } from "../consensus/replica_state.ts";
+
+/** A message between two nodes. */
+export interface Packet {
+  readonly bucket: number;
+  readonly from: Sender;
+  readonly message: Message;
+}
+
+/** An event that a client wants stored. Ids are unique to an operation, and the same at every try of it. */
+export interface WantedEvent {
+  readonly id: string;
+  readonly stream: string;
+}
+
+export interface AppendRequest {
+  readonly partition: number;
+  readonly events: readonly WantedEvent[];
+  /** Of the first event's stream, before it: the version of its last event, -1 for none; null for any. */
+  readonly expected: number | null;
+}
+
+export type Answer =
+  /** Stored and committed: the sequence of the first event. */
+  | { readonly kind: "ok"; readonly firstSequence: number }
+  /** Nothing was appended, at any node, and nothing will be. */
+  | { readonly kind: "refused"; readonly why: string }
+  /** The stream is at another version, for certain. */
+  | { readonly kind: "wrong version"; readonly current: number }
+  | { readonly kind: "unknown" };
+
+export interface ReadEvent {
+  readonly id: string;
+  readonly stream: string;
+  readonly version: number;
+  readonly sequence: number;
+  /** Which event of how many of its transaction. */
+  readonly part: number;
+  readonly parts: number;
+}
+
+export interface Surroundings {
+  send(to: number, packet: Packet): void;
+  /** Calls back after some time, unless the process has ended by then. */
+  after(milliseconds: number, action: () => void): void;
+  /** The clock of this node. */
+  now(): number;
+  readonly chance: Chance;
+  readonly witness: Witness;
+  /** The process ends itself: a sync failed. */
+  die(): void;
+}
+
+/** What is told of a node's disk and decisions, when it happens. */
+export interface Witness {
+  persisted(node: number, bucket: number, hard: HardState): void;
+  appended(node: number, bucket: number, logIndex: number, term: number, chain: Chain): void;
+  truncated(node: number, bucket: number, end: number, removed: readonly Chain[]): void;
+  /** The entry is durable on this node. */
+  durable(node: number, bucket: number, logIndex: number, chain: Chain): void;
+  /** `ownEnd`: one past the first entry of the replica's term in its log, null when there is none. */
+  committed(
+    node: number,
+    bucket: number,
+    from: number,
+    end: number,
+    chainAt: (end: number) => Chain,
+    ownEnd: number | null,
+  ): void;
+  serves(node: number, bucket: number, term: number, logEnd: number, chainAt: (end: number) => Chain): void;
+  sent(
+    node: number,
+    packet: Packet,
+    durable: { hard: HardState; logEnd: number },
+    chainAt: (end: number) => Chain,
+  ): void;
+  quarantined(node: number, bucket: number, reason: string): void;
+  recovered(node: number, bucket: number, logEnd: number, chainAt: (end: number) => Chain): void;
+  /** A linearizable read was answered: what had been acknowledged before `askedAt`, of the world's time, is below. */
+  readEnd(bucket: number, end: number, ackedEnd: number): void;
+}
+
+/** For the eyes of the world alone. */
+export interface ReplicaView {
+  readonly role: Role;
+  readonly term: number;
+  readonly logEnd: number;
+  readonly commitEnd: number;
+  readonly durableEnd: number;
+  chainAt(end: number): Chain;
+}
+
+export interface Node {
+  receive(packet: Packet): void;
+  tick(): void;
+  append(request: AppendRequest, answer: (answer: Answer, end: number) => void): void;
+  /** Events of a partition from a sequence on, as far as they may be read here; null where this node has no replica. */
+  read(partition: number, from: number): ReadEvent[] | null;
+  /** Up to which end one must read to see all that was acknowledged before now. */
+  readEnd(bucket: number, answer: (end: number | null) => void): void;
+  /** It is about to be stopped. */
+  handOver(): void;
+  view(bucket: number): ReplicaView | null;
+}
+
+export type Death = "kill" | "power cut";
+
+export interface Machine {
+  /** Starts the process. @throws it must not start */
+  start(surroundings: Surroundings): Node;
+  /** The process is gone: and with a power cut what was not synced, but perhaps some of it. */
+  crash(death: Death, chance: Chance): void;
+  /** Another disk, without anything. */
+  wipe(): void;
+  /** Bytes of committed entries are not what they were, in one of its logs. */
+  damage(chance: Chance): void;
+  /** All that is durable, to be put back later: with another id, as the tool that restores does. */
+  save(): unknown;
+  restore(saved: unknown): void;
+  /** The next syncs take longer, or the next one fails. */
+  slowDown(untilMs: number): void;
+  failSync(): void;
+  /** Nothing of that any more. */
+  mend(): void;
+  /** Whether all replicas that are on its disk count. */
+  isWhole(): boolean;
+}

@@ -1,0 +1,583 @@
+/**
+ * Plays a story: machines, a network and clients in one thread, on a clock of its own. The same story gives the same run.
+ *
+ * While it goes on, `oversight.ts` holds all replicas together to what must be true after every step. When the faults
+ * are over the cluster has to heal by itself: every bucket is led and serves, every client gets its answer, every
+ * replica has all there is, and all are equal. Then the history says what the clients were promised.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { Chance } from "../../core/chance.ts";
+import { bucketOf } from "../../core/placement.ts";
+import { type ClusterShape, replicasOf, replicasOfPartition } from "../consensus/topology.ts";
+import { History, type SeenEvent } from "../history_checker.ts";
+import { Client, type Cluster } from "./client.ts";
+import { ModelMachine } from "./model_node.ts";
+import { Network } from "./network.ts";
+import type { Answer, AppendRequest, Death, Machine, Node, Packet } from "./node.ts";
+import { Oversight } from "./oversight.ts";
+import { describe, type Direction, type Fault, LEADER, type Story } from "./story.ts";
+
+const TICK_MS = 50;
+const READ_EVERY_MS = 100;
+/** From the end of the faults until everything must be well: several term changes, and a recovery. */
+const HEALING_MS = 40_000;
+/** Within that the others have another leader. */
+const LAME_MS = 12_000;
+const TURNOVER_MS = 2000;
+/** Then clients append so long, and everything must stay well. */
+const CALM_MS = 3000;
+/** A client's way to a node and back: each at most. */
+const CLIENT_MS_MAX = 5;
+const EVENTS_MAX = 5_000_000;
+
+export interface Played {
+  steps: number;
+  acknowledged: number;
+  reads: number;
+  virtualMs: number;
+  counts: ReadonlyMap<string, number>;
+  trace: string[];
+}
+
+/** A promise that was broken. */
+export class Broken extends Error {
+  override readonly name = "Broken";
+  constructor(readonly story: Story, readonly atMs: number, reason: unknown, readonly trace: readonly string[]) {
+    super(`at ${atMs} ms: ${reason instanceof Error ? reason.message : reason}`, { cause: reason });
+  }
+}
+
+export type MachineMaker = (number: number, shape: ClusterShape, chance: Chance) => Machine;
+
+const model: MachineMaker = (number, shape, chance) => new ModelMachine(number, shape, chance);
+
+/** @throws {Broken} */
+export function play(story: Story, make: MachineMaker = model): Played {
+  const world = new World(story, make);
+  try {
+    world.run();
+  } catch (error) {
+    throw new Broken(story, world.nowMs, error, world.trace);
+  }
+  return world.played();
+}
+
+/** One process. */
+interface Life {
+  node: Node;
+  isPaused: boolean;
+  /** What came while it was paused. */
+  missed: (() => void)[];
+}
+
+interface Place {
+  machine: Machine;
+  life: Life | null;
+  /** Its clock: offset and rate against the world's. */
+  offsetMs: number;
+  rate: number;
+  saved: unknown;
+  lives: number;
+  downUntil: number;
+}
+
+class World implements Cluster {
+  nowMs = 0;
+  readonly trace: string[] = [];
+  readonly #story: Story;
+  readonly #shape: ClusterShape;
+  readonly #chance: Chance;
+  readonly #queue = new Queue();
+  readonly #network: Network;
+  readonly #oversight: Oversight;
+  readonly #history = new History();
+  readonly #clients: Client[];
+  readonly #places: Place[];
+  /** By bucket: the end below which all was acknowledged to clients. */
+  readonly #ackedEnds: number[];
+  calm = false;
+  #steps = 0;
+
+  constructor(story: Story, make: MachineMaker) {
+    const { sizes, seed } = story;
+    this.#story = story;
+    this.#shape = { clusterId: "simulated", segmentBytes: 65536, ...sizes };
+    this.#chance = new Chance(seed + 0x5eed);
+    this.#network = new Network(new Chance(seed + 1), (milliseconds, action) => this.after(milliseconds, action));
+    this.#oversight = new Oversight(this.#shape);
+    this.#ackedEnds = new Array(sizes.bucketCount).fill(0);
+    this.#places = Array.from({ length: sizes.nodeCount }, (_, number) => ({
+      machine: make(number, this.#shape, new Chance(seed + 100 + number)),
+      ...{ life: null, offsetMs: 1e6 * (number + 1), rate: 1, saved: null, lives: 0, downUntil: 0 },
+    }));
+    this.#clients = Array.from(
+      { length: sizes.clients },
+      (_, i) => new Client(i, sizes, this.#history, this, new Chance(seed + 200 + i)),
+    );
+  }
+
+  played(): Played {
+    const counts = new Map(this.#oversight.counts);
+    counts.set("packets", this.#network.sent);
+    counts.set("packets lost", this.#network.lost);
+    const acknowledged = this.#clients.reduce((sum, client) => sum + client.acknowledged, 0);
+    return {
+      steps: this.#steps,
+      acknowledged,
+      reads: this.#history.reads,
+      virtualMs: this.nowMs,
+      counts,
+      trace: this.trace,
+    };
+  }
+
+  run(): void {
+    const { faults, faultyMs } = this.#story;
+    for (const number of this.#places.keys()) this.#start(number);
+    for (const client of this.#clients) client.begin(() => this.calm && this.#isOver);
+    for (const fault of faults) this.#queue.push(fault.atMs, () => this.#meet(fault));
+    this.#readSometimes();
+    this.#runUntil(faultyMs);
+    this.#heal();
+    this.#runUntil(faultyMs + HEALING_MS, () => this.#isHealed());
+    assert.ok(this.#isHealed(), `after ${HEALING_MS} ms without faults: ${this.#whatIsNotHealed()}`);
+    this.#lameOne();
+    this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed());
+    assert.ok(this.#isHealed(), `when the last node heard again: ${this.#whatIsNotHealed()}`);
+    this.#runUntil(this.nowMs + CALM_MS);
+    this.#isOver = true;
+    this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed() && this.#clients.every(({ isIdle }) => isIdle));
+    assert.ok(
+      this.#clients.every(({ isIdle }) => isIdle),
+      "a client waits for its answer, and nothing is wrong any more",
+    );
+    assert.ok(this.#isHealed(), `in the end: ${this.#whatIsNotHealed()}`);
+    this.#judge();
+  }
+
+  /** The leader is deaf, or mute, or both, and does not come back: the others must have another one. */
+  #lameOne(): void {
+    if (this.#shape.replicationFactor < 3) return;
+    const lame = this.#leader();
+    const links = this.#links(lame, (["in", "out", "both"] as const)[this.#story.seed % 3]!);
+    for (const [from, to] of links) this.#network.cut(from, to);
+    this.#note(`node ${lame} is lame`);
+    const others = () =>
+      replicasOf(0, this.#shape).filter((node) => node !== lame).map((node) => this.#places[node]!.life!.node.view(0)!);
+    const isServed = () => {
+      const highest = Math.max(...others().map(({ term }) => term));
+      return others().some(({ role, term }) => role === "serving" && term === highest);
+    };
+    this.#runUntil(this.nowMs + LAME_MS);
+    this.#runUntil(this.nowMs + TURNOVER_MS, isServed); // It may be handed over just now.
+    const told = others().map(({ term, role }) => `${role} in term ${term}`).join(", ");
+    assert.ok(isServed(), `node ${lame} is lame since ${LAME_MS} ms, and the others are ${told}`);
+    for (const [from, to] of links) this.#network.heal(from, to);
+  }
+
+  #isOver = false;
+
+  #runUntil(endMs: number, enough: () => boolean = () => false): void {
+    let checked = this.nowMs;
+    for (;;) {
+      const at = this.#queue.nextAt;
+      if (at > endMs) break;
+      this.nowMs = at;
+      if (at - checked >= 100) {
+        checked = at;
+        if (enough()) return;
+      }
+      this.#queue.pop()();
+      assert.ok(++this.#steps < EVENTS_MAX, "it goes round and round");
+    }
+    this.nowMs = endMs;
+  }
+
+  // ---- What clients and nodes can do --------------------------------------------------------------------------------
+
+  now(): number {
+    return this.nowMs;
+  }
+
+  after(milliseconds: number, action: () => void): void {
+    this.#queue.push(this.nowMs + milliseconds, action);
+  }
+
+  replicasOf(partition: number): number[] {
+    return replicasOfPartition(partition, this.#shape);
+  }
+
+  append(number: number, request: AppendRequest, answer: (answer: Answer) => void): void {
+    const wayMs = () => 1 + this.#chance.below(CLIENT_MS_MAX);
+    this.after(wayMs(), () => {
+      const { life } = this.#places[number]!;
+      if (life === null) return answer({ kind: "refused", why: "no connection" });
+      this.#reach(life, () =>
+        life.node.append(request, (told, end) => {
+          if (told.kind === "wrong version") this.#holdVersion(life.node, request, told.current);
+          this.after(wayMs(), () => {
+            if (told.kind === "ok") {
+              const bucket = bucketOf(request.partition, this.#shape.bucketCount);
+              this.#ackedEnds[bucket] = Math.max(this.#ackedEnds[bucket]!, end);
+            }
+            answer(told);
+          });
+        }));
+    });
+  }
+
+  /** A refusal rests on what can be read. */
+  #holdVersion(node: Node, { partition, events }: AppendRequest, current: number): void {
+    const { stream } = events[0]!;
+    const isThere = node.read(partition, 0)!.some((event) => event.stream === stream && event.version === current);
+    assert.ok(
+      isThere || current === -1,
+      `an append was refused by version ${current} of ${stream}, which is not committed`,
+    );
+  }
+
+  /** Now, or when it goes on. */
+  #reach(life: Life, action: () => void): void {
+    if (life.isPaused) life.missed.push(action);
+    else action();
+  }
+
+  /** It was paused, and is in the middle of what it was about to do: unless it is dead by now. */
+  #goOn(number: number, life: Life): void {
+    life.isPaused = false;
+    for (const action of life.missed.splice(0)) if (this.#places[number]!.life === life) action();
+  }
+
+  #clock({ offsetMs, rate }: Place): number {
+    return Math.floor(this.nowMs * rate + offsetMs);
+  }
+
+  #start(number: number): void {
+    const place = this.#places[number]!;
+    if (place.life !== null || this.nowMs < place.downUntil) return;
+    this.#note(`node ${number} starts`);
+    const life: Life = { node: null as unknown as Node, isPaused: false, missed: [] };
+    const lives = (action: () => void) => () => {
+      if (place.life === life) this.#reach(life, () => place.life === life && action());
+    };
+    place.life = life;
+    life.node = place.machine.start({
+      send: (to, packet) => this.#network.send(number, to, () => this.#deliver(to, packet)),
+      after: (milliseconds, action) => this.after(milliseconds, lives(action)),
+      now: () => this.#clock(place),
+      chance: new Chance(this.#story.seed + 1000 * (number + 1) + place.lives++),
+      witness: this.#oversight,
+      die: () => {
+        this.#oversight.count("failed sync");
+        this.#crash(number, "power cut", 500);
+      },
+    });
+    const tick = () => {
+      life.node.tick();
+      this.after(TICK_MS, lives(tick));
+    };
+    this.after(this.#chance.below(TICK_MS), lives(tick));
+  }
+
+  #deliver(to: number, packet: Packet): void {
+    const { life } = this.#places[to]!;
+    if (life !== null) this.#reach(life, () => life.node.receive(packet));
+  }
+
+  // ---- Faults --------------------------------------------------------------------------------------------------------
+
+  /** Who leads bucket 0 now, as far as anybody does. */
+  #leader(): number {
+    let leader = 0;
+    let term = -1;
+    for (const node of replicasOf(0, this.#shape)) {
+      const view = this.#places[node]!.life?.node.view(0);
+      if (view?.role !== "serving" || view.term <= term) continue;
+      leader = node;
+      term = view.term;
+    }
+    return leader;
+  }
+
+  #links(node: number, direction: Direction): [number, number][] {
+    const others = [...this.#places.keys()].filter((other) => other !== node);
+    return [
+      ...(direction === "in" ? [] : others.map((other): [number, number] => [node, other])),
+      ...(direction === "out" ? [] : others.map((other): [number, number] => [other, node])),
+    ];
+  }
+
+  #cut(links: readonly (readonly [number, number])[], cutMs: number): void {
+    for (const [from, to] of links) this.#network.cut(from, to);
+    this.after(cutMs, () => {
+      if (!this.calm) { for (const [from, to] of links) this.#network.heal(from, to); }
+    });
+  }
+
+  #meet(planned: Fault): void {
+    const fault = "node" in planned && planned.node === LEADER ? { ...planned, node: this.#leader() } : planned;
+    this.#note(describe(fault));
+    const isMet = this.#carryOut(fault);
+    if (isMet) this.#oversight.count(`fault: ${fault.kind}`);
+    else this.#note("    cannot be now");
+  }
+
+  #carryOut(fault: Fault): boolean {
+    switch (fault.kind) {
+      case "crash":
+        return this.#crash(fault.node, fault.death, fault.downMs);
+      case "stop":
+        return this.#stop(fault.node, fault.downMs, true);
+      case "pause": {
+        const { life } = this.#places[fault.node]!;
+        if (life === null || life.isPaused) return false;
+        life.isPaused = true;
+        this.after(fault.pausedMs, () => this.#goOn(fault.node, life));
+        return true;
+      }
+      case "cut":
+        this.#cut(fault.links, fault.cutMs);
+        return fault.links.length > 0;
+      case "isolate":
+        this.#cut(this.#links(fault.node, fault.direction), fault.cutMs);
+        return this.#places.length > 1;
+      case "weather":
+        this.#network.weather = fault;
+        this.after(fault.badMs, () => {
+          if (this.#network.weather === fault) {
+            this.#network.weather = { lossPercent: 0, doublePercent: 0, delayMsMax: 4 };
+          }
+        });
+        return true;
+      case "slow disk": {
+        const place = this.#places[fault.node]!;
+        place.machine.slowDown(this.#clock(place) + fault.slowMs);
+        return true;
+      }
+      case "failing sync":
+        this.#places[fault.node]!.machine.failSync();
+        return true;
+      case "power loss":
+        for (const number of this.#places.keys()) this.#crash(number, "power cut", fault.downMs);
+        return true;
+      case "wipe":
+      case "damage": {
+        if (!this.#mayLose(fault.node)) return false;
+        this.#crash(fault.node, "kill", fault.downMs);
+        const { machine } = this.#places[fault.node]!;
+        this.#oversight.lost(fault.node);
+        if (fault.kind === "wipe") machine.wipe();
+        else machine.damage(this.#chance);
+        return true;
+      }
+      case "save": {
+        const place = this.#places[fault.node]!;
+        place.saved = place.machine.save();
+        return true;
+      }
+      case "restore": {
+        const place = this.#places[fault.node]!;
+        if (place.saved === null || !this.#mayLose(fault.node)) return false;
+        this.#crash(fault.node, "kill", fault.downMs);
+        this.#oversight.lost(fault.node);
+        place.machine.restore(place.saved);
+        place.saved = null;
+        return true;
+      }
+      case "clock": {
+        const place = this.#places[fault.node]!;
+        const before = this.#clock(place);
+        place.rate = fault.ratePercent / 100;
+        place.offsetMs = before + fault.jumpMs - this.nowMs * place.rate;
+        return true;
+      }
+      case "rolling restart": {
+        this.#places.forEach((_, number) => {
+          this.after(number * (fault.downMs + 2000), () => {
+            if (!this.calm) this.#stop(number, fault.downMs, fault.handsOver);
+          });
+        });
+        return true;
+      }
+    }
+  }
+
+  /** What a lost disk held must be on the others: they are whole, and there are enough of them. */
+  #mayLose(number: number): boolean {
+    if (this.#shape.replicationFactor === 1) return false;
+    return this.#places.every(({ machine }) => machine.isWhole()) && number < this.#places.length;
+  }
+
+  #stop(number: number, downMs: number, handsOver: boolean): boolean {
+    const { life } = this.#places[number]!;
+    if (life === null) return false;
+    if (handsOver) this.#reach(life, () => life.node.handOver());
+    this.after(handsOver ? 1000 : 0, () => {
+      if (!this.calm && this.#places[number]!.life === life) this.#crash(number, "kill", downMs);
+    });
+    return true;
+  }
+
+  #crash(number: number, death: Death, downMs: number): boolean {
+    const place = this.#places[number]!;
+    place.downUntil = Math.max(place.downUntil, this.nowMs + (this.calm ? Math.min(downMs, 500) : downMs));
+    this.#queue.push(place.downUntil, () => this.#start(number));
+    if (place.life === null) return false;
+    this.#note(`node ${number} is gone`);
+    place.life = null;
+    place.machine.crash(death, this.#chance);
+    this.#oversight.crashed(number);
+    return true;
+  }
+
+  #heal(): void {
+    this.#note("all faults are over");
+    this.calm = true;
+    this.#network.clearUp();
+    for (const [number, place] of this.#places.entries()) {
+      place.machine.mend();
+      place.downUntil = Math.min(place.downUntil, this.nowMs);
+      if (place.life !== null) this.#goOn(number, place.life);
+      this.#start(number);
+    }
+  }
+
+  // ---- Readers -------------------------------------------------------------------------------------------------------
+
+  #readSometimes(): void {
+    this.after(READ_EVERY_MS, () => {
+      const number = this.#chance.below(this.#places.length);
+      const partition = this.#chance.below(this.#shape.partitionCount);
+      this.#read(number, partition);
+      if (this.#chance.oneIn(2)) this.#readEnd(bucketOf(partition, this.#shape.bucketCount));
+      if (!this.#isOver) this.#readSometimes();
+    });
+  }
+
+  #read(number: number, partition: number): void {
+    const { life, lives } = this.#places[number]!;
+    if (life === null || life.isPaused) return;
+    const events = life.node.read(partition, 0);
+    if (events === null) return;
+    this.#history.see({ partition, reader: `node ${number} life ${lives}`, from: 0, events, at: this.nowMs });
+  }
+
+  #readEnd(bucket: number): void {
+    const ackedEnd = this.#ackedEnds[bucket]!;
+    const led = replicasOf(bucket, this.#shape).filter((node) =>
+      this.#places[node]!.life?.node.view(bucket)?.role === "serving"
+    );
+    const number = this.#chance.pick(led.length > 0 ? led : replicasOf(bucket, this.#shape));
+    const { life } = this.#places[number]!;
+    if (life === null || life.isPaused) return;
+    life.node.readEnd(bucket, (end) => {
+      if (end !== null) this.#oversight.readEnd(bucket, end, ackedEnd);
+    });
+  }
+
+  // ---- The end -------------------------------------------------------------------------------------------------------
+
+  #isHealed(): boolean {
+    return this.#whatIsNotHealed() === null;
+  }
+
+  #whatIsNotHealed(): string | null {
+    for (let bucket = 0; bucket < this.#shape.bucketCount; bucket++) {
+      const views = replicasOf(bucket, this.#shape).map((node) => ({
+        node,
+        view: this.#places[node]!.life?.node.view(bucket),
+      }));
+      const told = () =>
+        views.map(({ node, view }) =>
+          `node ${node} ${view?.role} term ${view?.term} end ${view?.commitEnd}/${view?.logEnd}`
+        ).join(", ");
+      const leaders = views.filter(({ view }) => view?.role === "serving");
+      if (leaders.length !== 1) return `bucket ${bucket} has ${leaders.length} that serve: ${told()}`;
+      const { term, commitEnd } = leaders[0]!.view!;
+      for (const { node, view } of views) {
+        if (view === null || view === undefined) return `node ${node} is not there`;
+        if (view.role !== "serving" && view.role !== "follower") return `node ${node} is ${view.role}: ${told()}`;
+        if (view.term !== term) return `node ${node} follows another term of bucket ${bucket}: ${told()}`;
+        if (this.#isOver && (view.commitEnd !== commitEnd || view.logEnd !== commitEnd)) {
+          return `node ${node} does not have all of bucket ${bucket}: ${told()}`;
+        }
+      }
+    }
+    return null;
+  }
+
+  #judge(): void {
+    for (let bucket = 0; bucket < this.#shape.bucketCount; bucket++) {
+      for (const node of replicasOf(bucket, this.#shape)) {
+        const view = this.#places[node]!.life!.node.view(bucket)!;
+        this.#oversight.holdLog(node, bucket, view.commitEnd, (end) => view.chainAt(end));
+        assert.equal(
+          view.commitEnd,
+          this.#oversight.committedEnd(bucket),
+          `node ${node} has less of bucket ${bucket} than was committed`,
+        );
+      }
+    }
+    const partitions = new Map<number, readonly SeenEvent[]>();
+    for (let partition = 0; partition < this.#shape.partitionCount; partition++) {
+      const all = this.replicasOf(partition).map((node) => this.#places[node]!.life!.node.read(partition, 0)!);
+      for (const other of all) assert.deepEqual(other, all[0], `the replicas of partition ${partition} are not equal`);
+      partitions.set(partition, all[0]!);
+    }
+    const problems = this.#history.judge(partitions);
+    assert.equal(problems.length, 0, problems.slice(0, 5).join("; "));
+  }
+
+  #note(text: string): void {
+    this.trace.push(`${String(this.nowMs).padStart(6)} ${text}`);
+  }
+}
+
+/** What happens when: a heap by time, and of the same time in the order in which it was put in. */
+class Queue {
+  readonly #heap: { at: number; order: number; action: () => void }[] = [];
+  #order = 0;
+
+  get nextAt(): number {
+    return this.#heap[0]?.at ?? Infinity;
+  }
+
+  push(at: number, action: () => void): void {
+    const heap = this.#heap;
+    const item = { at, order: this.#order++, action };
+    let i = heap.length;
+    heap.push(item);
+    while (i > 0) {
+      const parent = (i - 1) >> 1;
+      if (!isBefore(item, heap[parent]!)) break;
+      heap[i] = heap[parent]!;
+      i = parent;
+    }
+    heap[i] = item;
+  }
+
+  pop(): () => void {
+    const heap = this.#heap;
+    const { action } = heap[0]!;
+    const last = heap.pop()!;
+    if (heap.length > 0) {
+      let i = 0;
+      for (;;) {
+        let child = 2 * i + 1;
+        if (child >= heap.length) break;
+        if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
+        if (!isBefore(heap[child]!, last)) break;
+        heap[i] = heap[child]!;
+        i = child;
+      }
+      heap[i] = last;
+    }
+    return action;
+  }
+}
+
+function isBefore(a: { at: number; order: number }, b: { at: number; order: number }): boolean {
+  return a.at < b.at || a.at === b.at && a.order < b.order;
+}

@@ -1,0 +1,111 @@
+/**
+ * `deno run scripts/cluster_sim.ts [--seed N] [--rounds N] [--seconds S] [--no-shrink]`: tells a whole cluster stories
+ * from seeds, with every fault that a node, a disk, a clock and a network can have, and holds it to what it promises.
+ *
+ * Without a seed those of testdata/cluster_seeds.txt go first, and then new ones for as long as it may take. A failure is
+ * told with its seed and the shortest story that fails in the same way.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { shrink } from "../core/simulator/shrink.ts";
+import { describe, type Story, storyOf } from "../net/simulator/story.ts";
+import { Broken, play } from "../net/simulator/world.ts";
+import { Tally } from "./tally.ts";
+
+const SEEDS = new URL("../testdata/cluster_seeds.txt", import.meta.url);
+const SECONDS = 60;
+
+const counts = new Map<string, number>();
+
+function add(what: string, count: number): void {
+  counts.set(what, (counts.get(what) ?? 0) + count);
+}
+
+function check(seed: number): void {
+  const played = play(storyOf(seed));
+  add("steps", played.steps);
+  add("acknowledged appends", played.acknowledged);
+  add("reads", played.reads);
+  add("virtual seconds", Math.round(played.virtualMs / 1000));
+  for (const [what, count] of played.counts) add(what, count);
+}
+
+async function tell(error: Broken, shrinks: boolean): Promise<string> {
+  const { story } = error;
+  const lines = [error.cause instanceof Error ? error.cause.stack! : String(error.cause), error.message];
+  let shortest: Story = story;
+  if (shrinks) {
+    const faults = await shrink(story.faults, (faults) => Promise.resolve(failureOf({ ...story, faults })), 200);
+    shortest = { ...story, faults };
+  }
+  lines.push(`${shortest.faults.length} of ${story.faults.length} faults, ${JSON.stringify(story.sizes)}:`);
+  for (const fault of shortest.faults) lines.push(`    ${describe(fault)}`);
+  lines.push(`Repeat it with: scripts/deno run --allow-read scripts/cluster_sim.ts --seed ${story.seed}`);
+  return lines.join("\n");
+}
+
+/** How a story fails: without the numbers, which change with the story. */
+function failureOf(story: Story): string | null {
+  try {
+    play(story);
+    return null;
+  } catch (error) {
+    if (!(error instanceof Broken)) throw error;
+    const message = error.cause instanceof Error ? error.cause.message : String(error.cause);
+    return message.split("\n")[0]!.replace(/[0-9a-f]{4,}|[\d.,]+/g, "#").slice(0, 60);
+  }
+}
+
+/** Lines of `SEED  what it taught`; the rest is for readers. */
+export function parseClusterSeeds(text: string): { seed: number; lesson: string }[] {
+  return text.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#")).map((line) => {
+    const match = /^(\d+)\s+(\S.*)$/.exec(line);
+    if (match === null) {
+      throw new SyntaxError(`testdata/cluster_seeds.txt: needed SEED and what it taught, found ${line}`);
+    }
+    return { seed: Number(match[1]), lesson: match[2]! };
+  });
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: "string" },
+      rounds: { type: "string" },
+      seconds: { type: "string" },
+      "no-shrink": { type: "boolean" },
+    },
+  });
+  const tally = new Tally();
+  const began = performance.now();
+  if (values.seed === undefined) {
+    for (const { seed, lesson } of parseClusterSeeds(await Deno.readTextFile(SEEDS))) {
+      await tally.check(`sim ${seed} (${lesson})`, () => Promise.resolve(check(seed)));
+    }
+  }
+  const first = Number(values.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]! % 1_000_000_000);
+  const rounds = Number(values.rounds ?? (values.seed !== undefined && values.seconds === undefined ? 1 : Infinity));
+  const seconds = Number(
+    values.seconds ?? (values.rounds === undefined && values.seed === undefined ? SECONDS : Infinity),
+  );
+  let round = 0;
+  let failed = false;
+  for (; round < rounds && !failed && performance.now() - began < 1000 * seconds; round++) {
+    try {
+      check(first + round);
+    } catch (error) {
+      failed = true;
+      tally.fail(`sim ${first + round}`, error instanceof Broken ? await tell(error, !values["no-shrink"]) : error);
+    }
+  }
+  if (!failed) tally.pass(`${round} seeds from ${first}`);
+  const took = (performance.now() - began) / 1000;
+  console.log(`${round} seeds in ${took.toFixed(1)} s, ${(round / took).toFixed(1)} a second`);
+  for (const [what, count] of [...counts].sort(([a], [b]) => a < b ? -1 : 1)) {
+    console.log(`    ${what.padEnd(40)} ${count}`);
+  }
+  return tally.end();
+}
+
+if (import.meta.main) Deno.exit(await main());
