@@ -1,8 +1,9 @@
 /**
  * `deno task mutations [--only NAME] [--seed N] [--rounds N]`: puts bugs into the engine, one at a time, and sees whether
- * the simulator catches them. One that it does not catch says that it is too weak.
+ * the simulator catches them. One that it does not catch says that it is too weak. With `--cluster` the same for the
+ * consensus and the simulator of a cluster.
  *
- * A mutation is a file of testdata/mutations, named after what it does:
+ * A mutation is a file of testdata/mutations, or of testdata/cluster_mutations, named after what it does:
  *
  *     Answers before the journal is synced: an acknowledged event goes with the power.
  *     core/append_queue.ts
@@ -18,7 +19,7 @@
  * Caught is a mutation when a story of one of the seeds breaks a promise. One that is no longer found in its file, that
  * does not compile, or at which the program itself stumbles (a TypeError, say), has failed and not been caught.
  *
- * All happens in copies of core and scripts in a temporary folder.
+ * All happens in copies of the sources in a temporary folder.
  *
  * @module
  */
@@ -26,17 +27,36 @@ import { parseArgs } from "node:util";
 import { Tally } from "./tally.ts";
 
 const ROOT = new URL("../", import.meta.url);
-const MUTATIONS = new URL("testdata/mutations/", ROOT);
-const COPIED = ["core", "scripts"];
 const SUFFIX = ".txt";
 const SEED = /^seed (\d+)$/;
-/** Seeds that each mutation has to be caught within, and that the engine as it is has to pass. */
-const ROUNDS = 250;
 /** As many as a small machine has cores. */
 const AT_A_TIME = 2;
 /** A mutation that goes round for ever is ended. */
 const SECONDS_MAX = 120;
 const REASON_CHARS_MAX = 110;
+
+/** What bugs are put into, and who has to catch them. */
+export interface Subject {
+  /** The folder of its mutations, in testdata. */
+  folder: string;
+  copied: string[];
+  simulator: string;
+  /** Seeds that each mutation has to be caught within, and that the program as it is has to pass. */
+  rounds: number;
+}
+
+export const ENGINE: Subject = {
+  folder: "mutations",
+  copied: ["core", "scripts"],
+  simulator: "scripts/sim.ts",
+  rounds: 250,
+};
+export const CLUSTER: Subject = {
+  folder: "cluster_mutations",
+  copied: ["core", "net", "scripts"],
+  simulator: "scripts/cluster_sim.ts",
+  rounds: 1000,
+};
 
 export interface Mutation {
   name: string;
@@ -51,7 +71,7 @@ export interface Mutation {
 
 /** @throws {SyntaxError} it has another form than the one above */
 export function parseMutation(name: string, text: string): Mutation {
-  const refuse = (why: string) => new SyntaxError(`testdata/mutations/${name}${SUFFIX}: ${why}`);
+  const refuse = (why: string) => new SyntaxError(`The mutation ${name}${SUFFIX}: ${why}`);
   const [breaks, file, ...rest] = text.trimEnd().split("\n");
   if (!breaks || !file) throw refuse("it needs a line of what it breaks and a line with its file");
   const named = SEED.exec(rest[0] ?? "");
@@ -105,10 +125,11 @@ function firstLine(text: string): string {
 }
 
 /** All of them by name. */
-export async function readMutations(): Promise<Mutation[]> {
+export async function readMutations({ folder }: Subject): Promise<Mutation[]> {
   const mutations: Mutation[] = [];
-  for await (const { name } of Deno.readDir(MUTATIONS)) {
-    const text = await Deno.readTextFile(new URL(name, MUTATIONS));
+  const place = new URL(`testdata/${folder}/`, ROOT);
+  for await (const { name } of Deno.readDir(place)) {
+    const text = await Deno.readTextFile(new URL(name, place));
     mutations.push(parseMutation(name.slice(0, -SUFFIX.length), text));
   }
   return mutations.sort((a, b) => a.name < b.name ? -1 : 1);
@@ -118,13 +139,13 @@ export async function readSource({ file }: Mutation): Promise<string> {
   return await Deno.readTextFile(new URL(file, ROOT));
 }
 
-/** A copy of the engine, one mutation in it at a time. */
+/** A copy of the sources, one mutation in it at a time. */
 class Copy {
-  private constructor(readonly folder: string) {}
+  private constructor(readonly subject: Subject, readonly folder: string) {}
 
-  static async make(folder: string): Promise<Copy> {
-    for (const name of COPIED) await copyFolder(new URL(`${name}/`, ROOT), `${folder}/${name}`);
-    return new Copy(folder);
+  static async make(subject: Subject, folder: string): Promise<Copy> {
+    for (const name of subject.copied) await copyFolder(new URL(`${name}/`, ROOT), `${folder}/${name}`);
+    return new Copy(subject, folder);
   }
 
   async run(mutation: Mutation, seed: number, rounds: number): Promise<Verdict> {
@@ -143,7 +164,7 @@ class Copy {
     const signal = AbortSignal.timeout(SECONDS_MAX * 1000);
     const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: [
-        ...["run", "--no-check", "--no-config", "--no-prompt", "--allow-read", "scripts/sim.ts"],
+        ...["run", "--no-check", "--no-config", "--no-prompt", "--allow-read", this.subject.simulator],
         ...["--seed", String(seed), "--rounds", String(rounds), "--no-shrink"],
       ],
       cwd: this.folder,
@@ -207,12 +228,14 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       only: { type: "string" },
+      cluster: { type: "boolean", default: false },
       seed: { type: "string", default: "1" },
-      rounds: { type: "string", default: String(ROUNDS) },
+      rounds: { type: "string" },
     },
   });
-  const [seed, rounds] = [Number(values.seed), Number(values.rounds)];
-  const all = await readMutations();
+  const subject = values.cluster ? CLUSTER : ENGINE;
+  const [seed, rounds] = [Number(values.seed), Number(values.rounds ?? subject.rounds)];
+  const all = await readMutations(subject);
   const chosen = all.filter(({ name }) => values.only === undefined || name === values.only);
   if (chosen.length === 0) {
     console.error(`There is no mutation ${values.only}: there are ${all.map(({ name }) => name).join(", ")}`);
@@ -222,7 +245,7 @@ async function main(): Promise<number> {
   const folder = await Deno.makeTempDir({ prefix: "esker-mutations-" });
   try {
     const copies: Copy[] = [];
-    for (let i = 0; i < AT_A_TIME; i++) copies.push(await Copy.make(`${folder}/${i}`));
+    for (let i = 0; i < AT_A_TIME; i++) copies.push(await Copy.make(subject, `${folder}/${i}`));
     const began = performance.now();
     const share = Math.ceil(rounds / AT_A_TIME);
     const unmutated = await Promise.all(copies.map((copy, i) => copy.simulate(seed + i * share, share)));

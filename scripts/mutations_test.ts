@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { judge, mutate, parseMutation, readMutations, readSource } from "./mutations.ts";
+import { CLUSTER, ENGINE, judge, mutate, parseMutation, readMutations, readSource } from "./mutations.ts";
 
 const TEXT = `Forgets to sync.
 core/a.ts
@@ -49,11 +49,13 @@ Deno.test("mutate() replaces whole lines that stand there once, and nothing else
 });
 
 Deno.test("every mutation applies to the source as it is", async () => {
-  const mutations = await readMutations();
-  assert.ok(mutations.length >= 25);
-  for (const mutation of mutations) {
-    const source = await readSource(mutation);
-    assert.doesNotThrow(() => mutate(source, mutation), mutation.name);
+  for (const subject of [ENGINE, CLUSTER]) {
+    const mutations = await readMutations(subject);
+    assert.ok(mutations.length >= 25);
+    for (const mutation of mutations) {
+      const source = await readSource(mutation);
+      assert.doesNotThrow(() => mutate(source, mutation), mutation.name);
+    }
   }
 });
 
