@@ -111,6 +111,7 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | string {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   if (SEGMENT_MAGIC.some((byte, i) => bytes[i] !== byte)) return "this is not a segment file";
   if (view.getUint32(40, true) !== crc32(bytes.subarray(0, 40))) return "the segment header fails its checksum";
+  if (view.getUint32(44, true) !== 0) return "the segment header does not end with zeros";
   const version = view.getUint32(8, true);
   if (version !== FORMAT_VERSION) {
     return `the segment has format version ${version}: this program reads ${FORMAT_VERSION}`;

@@ -139,7 +139,7 @@ Deno.test("every flipped bit of a frame or header is found", () => {
     }
   }
   const header = golden("header.hex");
-  for (let bit = 0; bit < 44 * 8; bit++) {
+  for (let bit = 0; bit < 48 * 8; bit++) {
     header[bit >> 3]! ^= 1 << (bit & 7);
     assert.equal(typeof decodeSegmentHeader(header), "string", `bit ${bit}`);
     header[bit >> 3]! ^= 1 << (bit & 7);
