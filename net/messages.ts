@@ -95,7 +95,7 @@ export interface Beacon {
   readonly node: number;
   readonly boot: number;
   readonly addresses: readonly string[];
-  /** Of which it has replicas. */
+  /** Of which it has replicas, in rising order. */
   readonly buckets: readonly BucketState[];
 }
 
@@ -493,8 +493,8 @@ const EVENT_FLAGS = EVENT_ID | EVENT_TIMESTAMP;
 
 const utf8 = new TextEncoder();
 const FIRST_BYTES = 16 * 1024;
-/** Memory beyond it, for a large message, is given back. */
-const KEPT_BYTES_MAX = 1024 * 1024;
+/** As much as a follower's window. Memory beyond it, for a large entry, is given back. */
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 /** Puts messages one after the other into one piece of memory, which is used again: a batch of them is one write. */
 export class MessageEncoder {
@@ -1195,6 +1195,8 @@ export class MessageDecoder {
     for (let left = this.#count(5 + 8, "buckets", this.#shape.bucketCount); left > 0; left--) {
       const bucket = this.#bucket();
       if (slotOf(bucket, node, this.#shape) === null) this.#refuse(`node ${node} has no replica of bucket ${bucket}`);
+      const last = buckets.at(-1);
+      if (last !== undefined && bucket <= last.bucket) this.#refuse(`bucket ${bucket} after bucket ${last.bucket}`);
       buckets.push({
         bucket,
         dataId: this.#id("data id"),

@@ -384,17 +384,36 @@ Deno.test("what is not as it must be is refused, with what it is and where", () 
   assert.equal(whyRefused(withLength(encoded(encoder, ACK).with(5, 99))), "there is no kind 99");
   const nonsense = ofReplica({ kind: "commitNote", end: 1, chain: PREV_CHAIN });
   assert.equal(whyRefused(withBody(nonsense, 1, 2, 1, 1, 1, 0, 0)), "a chain is cut off");
-  const promise = ofReplica({
-    kind: "promise",
-    term: 1,
-    lastTerm: 1,
-    end: 9,
-    chain: PREV_CHAIN,
-    commitEnd: 0,
-    terms: [{ term: 2, from: 5 }, { term: 2, from: 6 }],
-    dataIds: [1, 2, 3],
-  });
-  assert.equal(whyRefused(encoded(encoder, promise)), "term 2 from 6 after term 2 from 5");
+  const beacon = { kind: "beacon", node: 4, boot: 1, addresses: [] } as const;
+  const state = { dataId: 1, term: 1, leader: null, commitEnd: 0, chain: PREV_CHAIN };
+  const buckets = (...buckets: number[]) => buckets.map((bucket) => ({ ...state, bucket }));
+  assert.equal(whyRefused(encoded(encoder, { ...beacon, buckets: buckets(3, 2) })), "bucket 2 after bucket 3");
+  assert.equal(whyRefused(encoded(encoder, { ...beacon, buckets: buckets(0) })), "node 4 has no replica of bucket 0");
+  const promise = (...terms: { term: number; from: number }[]) =>
+    whyRefused(encoded(
+      encoder,
+      ofReplica({
+        kind: "promise",
+        term: 1,
+        lastTerm: 1,
+        end: 9,
+        chain: PREV_CHAIN,
+        commitEnd: 0,
+        terms,
+        dataIds: [1, 2, 3],
+      }),
+    ));
+  assert.equal(promise({ term: 2, from: 5 }, { term: 2, from: 6 }), "term 2 from 6 after term 2 from 5");
+  assert.equal(promise({ term: 2, from: 5 }, { term: 3, from: 5 }), "term 3 from 5 after term 2 from 5");
+  const { append, answer_wrong_version } = goldenMessages();
+  assert.equal(whyRefused(withBody(append!, 1, 2, 1, 1, 5, 0, 1)), "an entry of term 1 before the first");
+  const text = (length: number) => [...varint(length), ...new Array(length).fill(0x61)];
+  assert.equal(whyRefused(withBody(answer_wrong_version!, 0, 5, 6, ...text(1025))), "the message has 1025 characters");
+  assert.match(
+    whyRefused(withBody(answer_wrong_version!, 0, 5, 6, ...text(4097))),
+    /message is 4097: the limit is 4096/,
+  );
+  assert.equal(whyRefused(withBody(answer_wrong_version!, 0, 5, 6, 1, 0xff)), "the message is no UTF-8");
 });
 
 Deno.test("a count that its message cannot hold is refused before anything is made for it", () => {
