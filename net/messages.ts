@@ -867,8 +867,8 @@ export class MessageEncoder {
     if (count !== replicationFactor) throw new RangeError(`${count} numbers for ${replicationFactor} slots`);
   }
 
-  #uuid(text: string, what: string): void {
-    this.#put(requireUuid(text, what));
+  #uuid(uuid: string | Uint8Array, what: string): void {
+    this.#put(requireUuid(uuid, what));
   }
 
   /** What has a limit that the receiver knows: it is not cut. */
