@@ -25,7 +25,7 @@
  *
  * @module
  */
-import "./without_environment.ts";
+import "./libp2p_surroundings.ts";
 import { createLibp2p, type Libp2p } from "npm:libp2p@3.3.11";
 import { type GossipSub, gossipsub } from "npm:@libp2p/gossipsub@17.1.1";
 import { type ICryptoInterface, noise, pureJsCrypto } from "npm:@libp2p/noise@17.0.3";
@@ -80,6 +80,7 @@ const SILENT_TICKS_MAX = 50;
 /** How long a connection may take to become a link. */
 const FORMING_TICKS_MAX = 50;
 const DIAL_MS_MAX = 3000;
+const IDLE_MS_MAX = 30_000;
 /** Dials in a row that lead to nothing, and then somebody should know. */
 const FAILURES_TOLD = 4;
 /** Broadcasts that gossipsub has not carried out: beyond it they are dropped. */
@@ -247,8 +248,8 @@ class Libp2pTransport implements Transport {
       logger: SILENT,
       addresses: { listen: [this.#listen.place] },
       transports: [
-        // Links have signs of life of their own.
-        tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 }),
+        // Links end by their own count of silence. This is for a connection that never became one.
+        tcp({ inboundSocketInactivityTimeout: IDLE_MS_MAX, outboundSocketInactivityTimeout: IDLE_MS_MAX }),
       ],
       connectionEncrypters: [noise({ prologueBytes: this.#prologue, crypto: noiseCrypto() })],
       // Without its pings yamux does not know how long a round trip is, and leaves the windows as they are.
@@ -309,7 +310,7 @@ class Libp2pTransport implements Transport {
     pubsub.addEventListener("message", ({ detail }) => {
       if (detail.topic !== this.#topic || detail.type !== "signed") return;
       const peer = this.#peersById.get(detail.from.toString());
-      if (peer !== undefined) this.#tell(() => this.handlers.broadcast(peer.index, detail.data));
+      if (peer !== undefined) this.tell(() => this.handlers.broadcast(peer.index, detail.data));
     });
     pubsub.subscribe(this.#topic);
     this.#libp2p = libp2p;
@@ -411,8 +412,8 @@ class Libp2pTransport implements Transport {
       for (const { reason } of (await Promise.allSettled(opened)) as { reason?: unknown }[]) if (reason) throw reason;
       link.sayHello();
     } catch (error) {
-      link?.end(error as Error);
-      this.failed(peer, error as Error);
+      if (link !== null) link.end(error as Error);
+      else this.failed(peer, error as Error);
     } finally {
       peer.isDialling = false;
     }
@@ -455,7 +456,7 @@ class Libp2pTransport implements Transport {
     link.isUp = true;
     this.log("info", `There is a link to node ${peer.index}`, { address: link.connection.remoteAddr.toString() });
     this.#introduce(link);
-    this.#tell(() => this.handlers.linkUp(peer.index), link);
+    this.tell(() => this.handlers.linkUp(peer.index), link);
     link.deliverAll();
   }
 
@@ -465,14 +466,18 @@ class Libp2pTransport implements Transport {
     peer.link = null;
     peer.redial.lost();
     if (!this.isClosed) this.log("warn", `The link to node ${peer.index} is gone`, { reason: reasonOf(reason) });
-    this.#tell(() => this.handlers.linkDown(peer.index, reason));
+    this.tell(() => this.handlers.linkDown(peer.index, reason));
   }
 
-  #tell(act: () => void, link?: Link): void {
+  /** Calls a handler: an error that it throws ends the link that it is about. */
+  tell(act: () => void, link?: Link): void {
     try {
       act();
     } catch (error) {
-      this.log("error", "A message or event could not be handled", { error: (error as Error).stack });
+      this.log("error", "What a node sent, or a change of its link, could not be handled", {
+        node: link?.peer.index,
+        error: (error as Error).stack ?? String(error),
+      });
       link?.end(error as Error);
     }
   }
@@ -583,8 +588,8 @@ class Link {
     stream.addEventListener("drain", () => this.#flushSoon());
     stream.addEventListener("message", ({ data }) => {
       this.#silentTicks = 0;
-      if (data instanceof Uint8Array) lane.decoder.push(data);
-      else for (const piece of data) lane.decoder.push(piece);
+      if (data instanceof Uint8Array) lane.decoder.push(plain(data));
+      else for (const piece of data) lane.decoder.push(plain(piece));
       this.#deliver(lane);
     });
     this.#decideWhenComplete();
@@ -684,7 +689,7 @@ class Link {
   }
 
   #deliver(lane: OpenLane): void {
-    try {
+    this.transport.tell(() => {
       // Before the link is up only the hello is looked at; what is behind it waits here.
       while (
         !this.#hasEnded && !lane.isPaused && (this.isUp || lane.name === "replication" && this.peerBoot === null)
@@ -695,12 +700,7 @@ class Link {
         else if (this.isUp) this.transport.handlers.message(this.peer.index, lane.name, body);
         else throw new BadFrame("A message came before the hello");
       }
-    } catch (error) {
-      this.transport.log("error", `A message of node ${this.peer.index} could not be handled`, {
-        error: (error as Error).stack ?? String(error),
-      });
-      this.end(error as Error);
-    }
+    }, this);
   }
 
   #hear(control: Uint8Array): void {
@@ -752,7 +752,7 @@ class Link {
       // Half empty, so that a sender who fills it is not woken for each slice.
       if (!lane.hasRefused || lane.queue.bytes > this.transport.queueBytesMax[name] / 2) continue;
       lane.hasRefused = false;
-      if (this.isUp) this.transport.handlers.writable(this.peer.index, name);
+      if (this.isUp) this.transport.tell(() => this.transport.handlers.writable(this.peer.index, name), this);
     }
   }
 }
@@ -778,6 +778,11 @@ function noiseCrypto(): ICryptoInterface {
       return plain;
     },
   };
+}
+
+/** The same bytes without what `Buffer` does otherwise: its `slice` is no copy. */
+function plain(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 function reasonOf(error: Error): string {

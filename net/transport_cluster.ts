@@ -30,6 +30,7 @@ export class ClusterNode implements TransportHandlers {
   /** Called instead of keeping a message. */
   onMessage: TransportHandlers["message"] | null = null;
   onWritable: TransportHandlers["writable"] | null = null;
+  onLinkDown: ((peer: number) => void) | null = null;
   #waiting: { state: () => boolean; resolve: () => void }[] = [];
 
   constructor(options: Libp2pTransportOptions) {
@@ -51,7 +52,8 @@ export class ClusterNode implements TransportHandlers {
     this.#look();
   }
 
-  linkDown(_peer: number, reason: Error): void {
+  linkDown(peer: number, reason: Error): void {
+    this.onLinkDown?.(peer);
     this.downs++;
     this.reasons.push(reason.message);
     this.#look();
@@ -73,7 +75,7 @@ export class ClusterNode implements TransportHandlers {
     if (state()) return;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(() => {
-      reject(new Error(`Not within ${WAIT_MS_MAX} ms: ${what}\n${this.logged.slice(-20).join("\n")}`));
+      reject(new Error(`Not within ${WAIT_MS_MAX} ms: ${what}\n${this.logged.slice(0, 5).join("\n")}`));
     }, WAIT_MS_MAX);
     this.#waiting.push({ state, resolve });
     try {
