@@ -36,8 +36,17 @@ import { type Identify, identify } from "npm:@libp2p/identify@4.1.14";
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "npm:@libp2p/crypto@5.1.23/keys";
 import { peerIdFromPrivateKey } from "npm:@libp2p/peer-id@6.0.15";
 import { multiaddr } from "npm:@multiformats/multiaddr@13.0.3";
-import type { ComponentLogger, Connection, Logger, PeerId, PrivateKey, Stream } from "npm:@libp2p/interface@3.3.0";
-import { createHash } from "node:crypto";
+import type {
+  ComponentLogger,
+  Connection,
+  Logger,
+  MultiaddrConnection,
+  PeerId,
+  PrivateKey,
+  Stream,
+} from "npm:@libp2p/interface@3.3.0";
+import { createHash, getCiphers } from "node:crypto";
+import type { Socket } from "node:net";
 import { type Environment, type Log, systemEnvironment } from "../core/environment.ts";
 import { InvalidArgument, LimitExceeded } from "../core/errors.ts";
 import { TRANSACTION_BYTES_MAX } from "../core/event.ts";
@@ -67,7 +76,10 @@ const QUEUE_BYTES_MAX: Record<Lane, number> = {
   forward: 32 * 1024 * 1024,
   bulk: 4 * 1024 * 1024,
 };
-/** What is handed to libp2p at a time. Larger slices are slower, and let an urgent message wait for longer. */
+/**
+ * What is handed to libp2p at a time. It must stay below the 64 KiB of a packet of Noise; larger slices are slower, and
+ * let an urgent message wait for longer.
+ */
 const SLICE_BYTES = 32 * 1024;
 /** Bytes of a stream on their way: the least that yamux allows. */
 const WINDOW_BYTES = 256 * 1024;
@@ -85,9 +97,6 @@ const IDLE_MS_MAX = 30_000;
 const FAILURES_TOLD = 4;
 /** Broadcasts that gossipsub has not carried out: beyond it they are dropped. */
 const BROADCASTS_MAX = 64;
-
-/** Up to here the cipher in WebAssembly is the faster one. */
-const SMALL_BYTES_MAX = 4096;
 
 const HELLO = 1;
 const HELLO_BYTES = 13;
@@ -251,7 +260,7 @@ class Libp2pTransport implements Transport {
         // Links end by their own count of silence. This is for a connection that never became one.
         tcp({ inboundSocketInactivityTimeout: IDLE_MS_MAX, outboundSocketInactivityTimeout: IDLE_MS_MAX }),
       ],
-      connectionEncrypters: [noise({ prologueBytes: this.#prologue, crypto: noiseCrypto() })],
+      connectionEncrypters: [noise({ prologueBytes: this.#prologue, ...noiseCrypto() })],
       // Without its pings yamux does not know how long a round trip is, and leaves the windows as they are.
       streamMuxers: [
         yamux({
@@ -267,6 +276,8 @@ class Libp2pTransport implements Transport {
       connectionGater: {
         denyDialMultiaddr: () => false,
         denyDialPeer: isUnknown,
+        denyInboundConnection: quicken,
+        denyOutboundConnection: (_peerId, connection) => quicken(connection),
         denyOutboundEncryptedConnection: isUnknown,
         denyInboundEncryptedConnection: isUnknown,
       },
@@ -310,7 +321,7 @@ class Libp2pTransport implements Transport {
     pubsub.addEventListener("message", ({ detail }) => {
       if (detail.topic !== this.#topic || detail.type !== "signed") return;
       const peer = this.#peersById.get(detail.from.toString());
-      if (peer !== undefined) this.tell(() => this.handlers.broadcast(peer.index, detail.data));
+      if (peer !== undefined) this.tell(() => this.handlers.broadcast(peer.index, plain(detail.data)));
     });
     pubsub.subscribe(this.#topic);
     this.#libp2p = libp2p;
@@ -678,9 +689,8 @@ class Link {
     }
     if (++this.#silentTicks > SILENT_TICKS_MAX) return this.end(new Error("The peer is silent"));
     const { queue } = this.#lanes.replication;
-    if (++this.#idleTicks < LIFE_TICKS || queue.bytes > 0) return;
-    queue.push(Uint8Array.of(ALIVE), true);
-    this.#flushSoon();
+    if (++this.#idleTicks >= LIFE_TICKS && queue.bytes === 0) queue.push(Uint8Array.of(ALIVE), true);
+    this.#flushSoon(); // Also for what waits: should libp2p once not say that a stream has drained.
   }
 
   /** Delivers what came before both ends had agreed. */
@@ -758,26 +768,50 @@ class Link {
 }
 
 /**
- * Noise's cipher. By itself libp2p takes that of `node:crypto` for all that is not small, which Deno 2.6 does not have:
- * it would be noticed by the first large message. For small ones WebAssembly is faster, for large ones plain JavaScript.
+ * Noise's cipher, in WebAssembly. By itself libp2p takes that of `node:crypto` for all that is not small, which is
+ * several times as fast and which Deno 2.6 does not have: the first large message would end the connection.
  */
-function noiseCrypto(): ICryptoInterface {
-  const small = new ChaCha20Poly1305(newInstance());
+function noiseCrypto(): Partial<{ crypto: ICryptoInterface }> {
+  if (getCiphers().includes("chacha20-poly1305")) return {};
+  const cipher = new ChaCha20Poly1305(newInstance());
   return {
-    ...pureJsCrypto,
-    chaCha20Poly1305Encrypt(plain, nonce, data, key) {
-      if (plain.byteLength > SMALL_BYTES_MAX) return pureJsCrypto.chaCha20Poly1305Encrypt(plain, nonce, data, key);
-      return small.seal(key, nonce, plain.subarray(), data);
-    },
-    chaCha20Poly1305Decrypt(sealed, nonce, data, key, into) {
-      if (sealed.byteLength > SMALL_BYTES_MAX) {
-        return pureJsCrypto.chaCha20Poly1305Decrypt(sealed, nonce, data, key, into);
-      }
-      const plain = small.open(key, nonce, sealed.subarray(), data, into);
-      if (plain === null) throw new BadFrame("Bytes came that this connection's peer has not sealed");
-      return plain;
+    crypto: {
+      ...pureJsCrypto,
+      chaCha20Poly1305Encrypt: (plain, nonce, data, key) => cipher.seal(key, nonce, plain.subarray(), data),
+      chaCha20Poly1305Decrypt(sealed, nonce, data, key, into) {
+        const plain = cipher.open(key, nonce, sealed.subarray(), data, into);
+        if (plain === null) throw new BadFrame("Bytes came that the peer of this connection has not sealed");
+        return plain;
+      },
     },
   };
+}
+
+/**
+ * Makes a connection's socket quick; it denies nothing.
+ *
+ * libp2p asks for packets that leave at once when it makes the socket, and Deno 2.6 does not hear it there: a round trip
+ * would take as long as the two delayed acknowledgements in it, 88 ms. And it writes half a dozen pieces for a batch of
+ * messages, each of which costs Deno as much as the whole: here those of one turn leave together.
+ */
+function quicken(connection: MultiaddrConnection): false {
+  const { socket } = connection as MultiaddrConnection & { socket?: Socket };
+  if (socket === undefined) return false;
+  socket.setNoDelay(true);
+  const write = socket.write as (...args: unknown[]) => boolean;
+  let isCorked = false;
+  socket.write = ((...args: unknown[]) => {
+    if (!isCorked) {
+      isCorked = true;
+      socket.cork();
+      queueMicrotask(() => {
+        isCorked = false;
+        socket.uncork();
+      });
+    }
+    return write.apply(socket, args);
+  }) as Socket["write"];
+  return false;
 }
 
 /** The same bytes without what `Buffer` does otherwise: its `slice` is no copy. */

@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
 import { Chance } from "../core/chance.ts";
 import { InvalidArgument, LimitExceeded } from "../core/errors.ts";
 import { identityIn, libp2pTransport } from "./libp2p_transport.ts";
-import { netPermission, parseNodeAddress } from "./node_address.ts";
+import { parseNodeAddress } from "./node_address.ts";
 import { NoAnswer, Requests } from "./requests.ts";
 import { BROADCAST_BYTES_MAX, type Lane, LANES } from "./transport.ts";
-import { Cluster, ClusterNode, freePorts } from "./transport_cluster.ts";
-import type { ProcessOptions } from "./transport_process.ts";
+import { Cluster, type ClusterNode, freePorts, NodeProcess } from "./transport_cluster.ts";
 
 /** libp2p leaves timers behind, and a channel that keeps a process alive: see `close`. */
 function test(name: string, fn: () => Promise<void>): void {
@@ -403,49 +401,3 @@ test("a node needs its own address, those of its peers and its folder, and may l
   everywhere.kill();
   await everywhere.ended;
 });
-
-/** A node in a process with exactly the permissions that it needs. */
-class NodeProcess {
-  readonly #process: Deno.ChildProcess;
-  readonly #lines: Record<string, unknown>[] = [];
-  #look = () => {};
-  readonly ended: Promise<unknown>;
-
-  constructor(cluster: Cluster, node: number, options: Partial<ProcessOptions> = {}, listen: string[] = []) {
-    const dir = Deno.realPathSync(`${cluster.dir}/${node}`);
-    const nodes = cluster.addresses.map((texts) => [...texts]);
-    const net = [...listen, ...nodes.flat().map((text) => netPermission(parseNodeAddress(text)))];
-    this.#process = new Deno.Command(Deno.execPath(), {
-      args: [
-        ...["run", "--no-prompt", "--quiet", "--no-check", `--allow-net=${net}`, `--allow-read=${dir}`],
-        ...[`--allow-write=${dir}`, fileURLToPath(new URL("transport_process.ts", import.meta.url))],
-        JSON.stringify({ dir, node, nodes, ...options } satisfies ProcessOptions),
-      ],
-      stdout: "piped",
-    }).spawn();
-    this.ended = Promise.all([this.#read(), this.#process.status]);
-  }
-
-  /** The first line with this fact. */
-  async line(fact: string): Promise<Record<string, unknown>> {
-    for (;;) {
-      const line = this.#lines.find((line) => fact in line);
-      if (line !== undefined) return line;
-      await new Promise<void>((resolve) => this.#look = resolve);
-    }
-  }
-
-  kill(): void {
-    this.#process.kill("SIGKILL");
-  }
-
-  async #read(): Promise<void> {
-    let rest = "";
-    for await (const text of this.#process.stdout.pipeThrough(new TextDecoderStream())) {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop()!;
-      this.#lines.push(...lines.map((line) => JSON.parse(line)));
-      this.#look();
-    }
-  }
-}

@@ -1,12 +1,15 @@
 /**
- * Nodes with real sockets in one process, for the tests and benches of the transport. What a node hears it keeps, and a
+ * Nodes with real sockets, in this process or one of their own, for the tests and benches of the transport. What a node hears it keeps, and a
  * test waits for a state of it and not for a time.
  *
  * @module
  */
+import { fileURLToPath } from "node:url";
 import type { Environment, Log } from "../core/environment.ts";
 import { type Identity, identityIn, libp2pTransport, type Libp2pTransportOptions } from "./libp2p_transport.ts";
+import { netPermission, parseNodeAddress } from "./node_address.ts";
 import type { Lane, Transport, TransportHandlers } from "./transport.ts";
+import { CLUSTER, type ProcessOptions } from "./transport_process.ts";
 
 export interface Received {
   from: number;
@@ -142,8 +145,7 @@ export class Cluster {
       node,
       identity: this.identities[node]!,
       nodes: this.addresses,
-      clusterId: "test",
-      secret: new Uint8Array(32).fill(7),
+      ...CLUSTER,
       ...this.options,
     };
   }
@@ -165,6 +167,52 @@ export class Cluster {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { transport } of this.#started) await transport.close();
     Deno.removeSync(this.dir, { recursive: true });
+  }
+}
+
+/** A node in a process with exactly the permissions that it needs. */
+export class NodeProcess {
+  readonly #process: Deno.ChildProcess;
+  readonly #lines: Record<string, unknown>[] = [];
+  #look = () => {};
+  readonly ended: Promise<unknown>;
+
+  constructor(cluster: Cluster, node: number, options: Partial<ProcessOptions> = {}, listen: string[] = []) {
+    const dir = Deno.realPathSync(`${cluster.dir}/${node}`);
+    const nodes = cluster.addresses.map((texts) => [...texts]);
+    const net = [...listen, ...nodes.flat().map((text) => netPermission(parseNodeAddress(text)))];
+    this.#process = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "--no-prompt", "--quiet", "--no-check", `--allow-net=${net}`, `--allow-read=${dir}`],
+        ...[`--allow-write=${dir}`, fileURLToPath(new URL("transport_process.ts", import.meta.url))],
+        JSON.stringify({ dir, node, nodes, ...options } satisfies ProcessOptions),
+      ],
+      stdout: "piped",
+    }).spawn();
+    this.ended = Promise.all([this.#read(), this.#process.status]);
+  }
+
+  /** The first line with this fact. */
+  async line(fact: string): Promise<Record<string, unknown>> {
+    for (;;) {
+      const line = this.#lines.find((line) => fact in line);
+      if (line !== undefined) return line;
+      await new Promise<void>((resolve) => this.#look = resolve);
+    }
+  }
+
+  kill(): void {
+    this.#process.kill("SIGKILL");
+  }
+
+  async #read(): Promise<void> {
+    let rest = "";
+    for await (const text of this.#process.stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      this.#lines.push(...lines.map((line) => JSON.parse(line)));
+      this.#look();
+    }
   }
 }
 

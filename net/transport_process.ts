@@ -1,6 +1,6 @@
 /**
- * A node of its own process, for the tests: it answers each message of a peer with the same, and tells on its output
- * what happens to it, a line of JSON each.
+ * A node of its own process, for tests and benches: it answers each message of a peer with the same, unless it begins
+ * with the byte 1, and tells on its output what happens to it, a line of JSON each.
  *
  *     deno run … transport_process.ts '{"dir": "…", "node": 1, "nodes": [["/ip4/…"], …]}'
  *
@@ -18,6 +18,9 @@ export interface ProcessOptions {
 /** The same in every process and test. */
 export const CLUSTER = { clusterId: "test", secret: new Uint8Array(32).fill(7) };
 
+/** The first byte of a message that has no answer. */
+export const SWALLOW = 1;
+
 function tell(line: Record<string, unknown>): void {
   console.log(JSON.stringify(line));
 }
@@ -27,7 +30,7 @@ if (import.meta.main) {
   try {
     const transport = libp2pTransport({ ...options, ...CLUSTER, identity: await identityIn(dir) });
     await transport.start({
-      message: (from, lane, bytes) => void transport.send(from, lane, bytes),
+      message: (from, lane, bytes) => void (bytes[0] !== SWALLOW && transport.send(from, lane, bytes)),
       linkUp: (peer) => tell({ up: peer }),
       linkDown: (peer, reason) => tell({ down: peer, reason: reason.message }),
       writable: () => {},
