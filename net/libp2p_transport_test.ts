@@ -382,6 +382,19 @@ test("a node that is killed is noticed at once, and is back with the same key", 
   assert.equal(a.transport.isLinked(1), false);
 });
 
+test("a node may be named by DNS, and be the one that dials, though its index is the higher one", async () => {
+  await using cluster = await Cluster.prepared(2);
+  const [first, second] = cluster.addresses;
+  // Nobody listens where node 0 looks for node 1.
+  const nowhere = second!.map((text) => text.replace(/tcp\/\d+/, `tcp/${freePorts(1)[0]}`));
+  const a = await cluster.start(0, { nodes: [first!, nowhere] });
+  const named = first!.map((text) => text.replace("/ip4/127.0.0.1/", "/dns4/localhost/"));
+  const b = new NodeProcess(cluster, 1, { nodes: [named, [...second!]] });
+  await a.until(() => a.ups === 1);
+  b.kill();
+  await b.ended;
+});
+
 test("a node needs its own address, those of its peers and its folder, and may listen on all addresses", async () => {
   await using cluster = await Cluster.prepared(2);
   const port = parseNodeAddress(cluster.addresses[1]![0]!).port;

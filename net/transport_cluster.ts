@@ -179,13 +179,13 @@ export class NodeProcess {
 
   constructor(cluster: Cluster, node: number, options: Partial<ProcessOptions> = {}, listen: string[] = []) {
     const dir = Deno.realPathSync(`${cluster.dir}/${node}`);
-    const nodes = cluster.addresses.map((texts) => [...texts]);
+    const nodes = options.nodes ?? cluster.addresses.map((texts) => [...texts]);
     const net = [...listen, ...nodes.flat().map((text) => netPermission(parseNodeAddress(text)))];
     this.#process = new Deno.Command(Deno.execPath(), {
       args: [
         ...["run", "--no-prompt", "--quiet", "--no-check", `--allow-net=${net}`, `--allow-read=${dir}`],
         ...[`--allow-write=${dir}`, fileURLToPath(new URL("transport_process.ts", import.meta.url))],
-        JSON.stringify({ dir, node, nodes, ...options } satisfies ProcessOptions),
+        JSON.stringify({ dir, node, ...options, nodes } satisfies ProcessOptions),
       ],
       stdout: "piped",
     }).spawn();
@@ -202,7 +202,11 @@ export class NodeProcess {
   }
 
   kill(): void {
-    this.#process.kill("SIGKILL");
+    this.signal("SIGKILL");
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#process.kill(signal);
   }
 
   async #read(): Promise<void> {
