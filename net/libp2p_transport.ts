@@ -6,7 +6,7 @@
  * refused unless its peer id stands in the configuration, and unless the other side proves in the handshake that it
  * knows the cluster's id and secret, and speaks this version of the protocol.
  *
- * **A link** is one connection with one stream for each class. The dialler opens the streams and says hello; the one who
+ * **A link** is one connection with one stream for each lane. The dialler opens the streams and says hello; the one who
  * was dialled decides, alone and in one step, whether this connection becomes the link, and says so by its own hello. So
  * both ends mean the same connection, however their dials cross:
  *
@@ -14,12 +14,13 @@
  *     link up     ◄────── hello(boot) ───────     one with the higher index: link up. Else the connection is ended.
  *
  * When any part of a link fails, all of it ends. Both ends send a sign of life when they have nothing else to say; after
- * five to six seconds without any, a link is ended. So a peer that is stopped (SIGSTOP), has lost its power or is cut off is noticed
- * that late, and one that was killed at once.
+ * five to six seconds without any, a link is ended. So a peer that is stopped (SIGSTOP), has lost its power or is cut
+ * off is noticed that late, and one that was killed at once.
  *
- * **Order of sending.** What waits is handed to libp2p in slices, the most urgent class first, and no more than the
+ * **Order of sending.** What waits is handed to libp2p in slices, the most urgent lane first, and no more than the
  * socket takes at once: what libp2p has taken cannot be overtaken any more. The windows of the streams are small and do
- * not grow, so that a bulk transfer never has more than a window of bytes in the sockets' buffers before an append.
+ * not grow, so that a bulk transfer never has more than a window of bytes in the sockets' buffers before an append. (A
+ * window of our own, of a half and a quarter of that, made bulk slower by half and an append beside it hardly quicker.)
  *
  * Of libp2p's services only identify and gossipsub run; ping, the connection monitor and the reconnect queue do not.
  *
@@ -70,7 +71,7 @@ const SECRET_BYTES_MIN = 16;
 
 /** A transaction, and what a message says about it. */
 const MESSAGE_BYTES_MAX = TRANSACTION_BYTES_MAX + 1024 * 1024;
-/** Room of each class of each peer. A message that is larger than that has to wait until nothing else does. */
+/** Room of each lane. A message that is larger than that has to wait until nothing else does. */
 const QUEUE_BYTES_MAX: Record<Lane, number> = {
   replication: 32 * 1024 * 1024,
   forward: 32 * 1024 * 1024,
@@ -536,7 +537,7 @@ class Peer {
   ) {}
 }
 
-/** One class of a link. */
+/** One lane of a link. */
 class OpenLane {
   readonly queue = new FrameQueue();
   readonly decoder: FrameDecoder;
