@@ -37,7 +37,7 @@ const SETTINGS = {
   "resp.output_bytes_max": 512 * KIB,
   "resp.input_bytes_max": 256 * MIB,
   "resp.command_bytes_max": 64 * MIB,
-  "cache.capacity_bytes": 64 * MIB,
+  "cache.capacity_bytes": 32 * MIB,
   "cache.heads_bytes": 96 * MIB,
   "cache.filters_bytes": 64 * MIB,
   "bucket.count": 4,
