@@ -5,22 +5,66 @@
  * Deno fetches the stub that it puts in front of a program, `denort`, from its own site. Where that is out of reach,
  * the environment variable DENORT_BIN names a local one, of exactly the version of Deno that compiles.
  *
+ * It puts all packages of the lock file into the binary, those of the tests and the bench as well. So it is given a lock
+ * file with what the program itself imports: 46 MB less.
+ *
  * @module
  */
+import { importsOf } from "./layers.ts";
 import { PROGRAM_FLAGS } from "./program_flags.ts";
 
 const ROOT = new URL("../", import.meta.url);
 /** A Worker's URL is not part of the graph of main. */
 const WORKERS = ["server.ts"];
+const LOCK = "dist/deno.lock";
+
+/** A lock file of Deno, version 5. */
+export interface Lock {
+  version: string;
+  specifiers: Record<string, string>;
+  npm: Record<string, { integrity: string; dependencies?: string[] }>;
+}
+
+/** What of a lock file concerns these specifiers (`npm:name@version`). @throws one is not in it */
+export function lockOf(lock: Lock, specifiers: readonly string[]): Lock {
+  const kept: Lock = { version: lock.version, specifiers: {}, npm: {} };
+  const keep = (key: string) => {
+    if (key in kept.npm) return;
+    const found = lock.npm[key];
+    if (found === undefined) throw new Error(`The lock file has no package ${key}`);
+    kept.npm[key] = found;
+    // A dependency has its version beside it only where there are several.
+    for (const name of found.dependencies ?? []) {
+      keep(name in lock.npm ? name : Object.keys(lock.npm).find((other) => other.startsWith(`${name}@`)) ?? name);
+    }
+  };
+  for (const specifier of specifiers) {
+    const version = lock.specifiers[specifier];
+    if (version === undefined) throw new Error(`The lock file does not know ${specifier}`);
+    kept.specifiers[specifier] = version;
+    keep(`${/^npm:(.+)@/.exec(specifier)![1]}@${version}`);
+  }
+  return kept;
+}
+
+/** The specifiers of the packages that the program imports. */
+async function packages(): Promise<string[]> {
+  const imports = await importsOf(ROOT, ["main.ts", ...WORKERS]);
+  const found = imports.map(({ to }) => /^npm:\/?(?:@[^/]+\/)?[^/]+/.exec(to)?.[0]).filter((one) => one !== undefined);
+  return [...new Set(found)].sort();
+}
 
 if (import.meta.main) {
   Deno.mkdirSync(new URL("dist", ROOT), { recursive: true });
+  const whole = JSON.parse(await Deno.readTextFile(new URL("deno.lock", ROOT)));
+  await Deno.writeTextFile(new URL(LOCK, ROOT), JSON.stringify(lockOf(whole, await packages())));
   const output = Deno.build.os === "windows" ? "dist/esker.exe" : "dist/esker";
   const { success, code } = await new Deno.Command(Deno.execPath(), {
     args: [
       "compile",
       ...PROGRAM_FLAGS,
       "--no-code-cache",
+      ...["--lock", LOCK, "--frozen"],
       ...WORKERS.flatMap((worker) => ["--include", worker]),
       ...["--output", output],
       "main.ts",
