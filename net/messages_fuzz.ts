@@ -14,11 +14,11 @@ import { formatUuid } from "../core/uuid.ts";
 import type { Chain } from "./consensus/entries.ts";
 import type { Message } from "./consensus/message.ts";
 import { type ClusterShape, slotOf } from "./consensus/topology.ts";
+import { FrameEntries } from "./frame_entries.ts";
 import {
   type Answer,
   type Beat,
   type ClusterFailure,
-  FrameEntries,
   HOPS_MAX,
   MESSAGE_HEADER_BYTES,
   MessageDecoder,
@@ -43,6 +43,14 @@ export const NODE = 1;
 /** Of which it has replicas. */
 const BUCKETS = Array.from({ length: SHAPE.bucketCount }, (_, bucket) => bucket)
   .filter((bucket) => slotOf(bucket, NODE, SHAPE) !== null);
+
+const TESTDATA = new URL("../testdata/", import.meta.url);
+
+/** A hex file: bytes in pairs, `#` begins a comment. */
+export function golden(name: string): Uint8Array {
+  const text = Deno.readTextFileSync(new URL(name, TESTDATA)).replace(/#.*$/gm, "");
+  return Uint8Array.from(text.match(/[0-9a-f]{2}/g)!, (pair) => parseInt(pair, 16));
+}
 
 /** Mutations of each message. */
 const MUTATIONS = 20;
