@@ -136,7 +136,7 @@ export class FrameEntries implements Entries {
       }
       if (frame.term < prevTerm) return `entry ${logIndex} has term ${frame.term}: one before it has ${prevTerm}`;
       if (frame.term > must.term) return `entry ${logIndex} has term ${frame.term}: it comes in ${must.term}`;
-      if (frame.count > 0 && bucketOf(frame.partition, must.bucketCount) !== must.bucket) {
+      if (bucketOf(frame.partition, must.bucketCount) !== must.bucket) {
         return `entry ${logIndex} is of partition ${frame.partition}, which is not in bucket ${must.bucket}`;
       }
       prevTerm = frame.term;

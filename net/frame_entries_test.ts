@@ -10,13 +10,13 @@ const PREV_CHAIN = { low: 1, high: 2 };
 const MUST = { bucket: 1, bucketCount: SHAPE.bucketCount, from: FROM, prevChain: PREV_CHAIN, prevTerm: 3, term: 5 };
 
 /** Four entries without events, whose facts are changed before their checksums and chains are made. */
-function fourFrames(change: (i: number, facts: { logIndex: number; term: number; partition: number }) => void) {
+function fourFrames(change: (i: number, facts: { logIndex: number; term: number; bucket: number }) => void) {
   const chain = new ChainSum(PREV_CHAIN.low, PREV_CHAIN.high);
   const frames: Uint8Array[] = [];
   for (let i = 0; i < 4; i++) {
-    const facts = { logIndex: FROM + i, term: 3 + (i >> 1), partition: 1 };
+    const facts = { logIndex: FROM + i, term: 3 + (i >> 1), bucket: 1 };
     change(i, facts);
-    const frame = emptyFrame(facts.logIndex, facts.term, chain.copy(), facts.partition);
+    const frame = emptyFrame(facts.bucket, facts.logIndex, facts.term, chain);
     chain.step(facts.term, facts.logIndex, crc32(frame.subarray(8)));
     frames.push(frame);
   }
@@ -43,7 +43,7 @@ Deno.test("entries are refused by the name of what is wrong with them", () => {
   assert.equal(verify(joined(right.toSpliced(1, 1))), "entry 8 has log index 9");
   assert.equal(verify(joined([right[0]!, right[0]!])), "entry 8 has log index 7");
   assert.equal(verify(bytes, { from: 8 }), "entry 8 has log index 7");
-  const other = fourFrames((i, facts) => facts.partition += i === 0 ? 8 : 0);
+  const other = fourFrames((i, facts) => facts.term += i === 0 ? 1 : 0);
   assert.equal(
     verify(joined([other[0]!, ...right.slice(1)])),
     "entry 8 does not follow from the one before it: its chain is another",
@@ -56,6 +56,8 @@ Deno.test("entries are refused by the name of what is wrong with them", () => {
   assert.equal(verify(bytes, { term: 3 }), "entry 9 has term 4: it comes in 3");
   const falls = fourFrames((i, facts) => facts.term = 5 - i % 2);
   assert.equal(verify(joined(falls)), "entry 8 has term 4: one before it has 5");
+  const foreign = fourFrames((i, facts) => facts.bucket += i === 2 ? 1 : 0);
+  assert.equal(verify(joined(foreign)), "entry 9 is of partition 2, which is not in bucket 1");
   const single = golden("segments/single_event.hex");
   assert.equal(
     verify(single, { bucket: 2, from: 300, prevChain: ChainSum.ofBucket(1), prevTerm: 1 }),

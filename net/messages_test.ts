@@ -57,7 +57,7 @@ function goldenMessages(): Record<string, NodeMessage> {
   const prevChain = ChainSum.ofBucket(1);
   const chain = prevChain.copy();
   chain.step(1, 300, crc32(frame.subarray(8)));
-  const frames = Uint8Array.of(...frame, ...emptyFrame(301, 3, chain, 1));
+  const frames = Uint8Array.of(...frame, ...emptyFrame(1, 301, 3, chain));
   const must = { bucket: 1, bucketCount: SHAPE.bucketCount, from: 300, prevChain, prevTerm: 1, term: 3 };
   const entries = FrameEntries.verify(frames, must);
   assert.ok(typeof entries !== "string", String(entries));
