@@ -186,11 +186,14 @@ export class ProvedLog {
     const frame = this.#frameAt(this.#probes, path, next, endOffset);
     if (frame instanceof Damaged) return null;
     const { chain, logIndex } = this.position;
-    const across = chain.copy();
-    across.step(frame.term, logIndex, head.crc);
-    return across.equals({ low: frame.prevChainLow, high: frame.prevChainHigh }) && frame.logIndex === logIndex + 1
-      ? next
-      : null;
+    if (frame.logIndex !== logIndex + 1) return null;
+    // Its term is the next frame's, if what it says is damaged, or its own, if the next one opens another.
+    for (const term of [frame.term, head.term]) {
+      const across = chain.copy();
+      across.step(term, logIndex, head.crc);
+      if (across.equals({ low: frame.prevChainLow, high: frame.prevChainHigh })) return next;
+    }
+    return null;
   }
 
   /** Moves the position to the next run of frames that is believed, or to the end. */

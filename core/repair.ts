@@ -217,6 +217,7 @@ class Repair {
   /** Keeps a transaction, or salvages it. Whether enough is on its way to wait for it. */
   #place(frame: Frame): boolean {
     const { report } = this;
+    if (frame.count === 0) return false; // It opened a term of the old log. The new one has terms of its own.
     const { partition, firstSequence } = frame;
     const kept = this.#succession.nextSequence(partition);
     this.#requirePlace(frame);

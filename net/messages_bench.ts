@@ -10,7 +10,8 @@ import { admit } from "../core/event.ts";
 import { Chain as ChainSum, encodeFrame, frameBytesBound } from "../core/log/format.ts";
 import { SeededEnvironment } from "../core/seeded_environment.ts";
 import type { ClusterShape } from "./consensus/topology.ts";
-import { type Beat, FrameEntries, MessageDecoder, MessageEncoder, type NodeMessage } from "./messages.ts";
+import { FrameEntries } from "./frame_entries.ts";
+import { type Beat, MessageDecoder, MessageEncoder, type NodeMessage } from "./messages.ts";
 
 const SHAPE: ClusterShape = {
   clusterId: "bench",

@@ -8,17 +8,24 @@ import assert from "node:assert/strict";
 import { crc32 } from "node:zlib";
 import { Chance } from "../core/chance.ts";
 import { admit, type EventRecord, type NewEvent } from "../core/event.ts";
-import { Chain as ChainSum, encodeFrame, frameBytesAt, frameBytesBound } from "../core/log/format.ts";
+import {
+  Chain as ChainSum,
+  EMPTY_FRAME_BYTES_MAX,
+  encodeEmptyFrame,
+  encodeFrame,
+  frameBytesAt,
+  frameBytesBound,
+} from "../core/log/format.ts";
 import { SeededEnvironment } from "../core/seeded_environment.ts";
 import { formatUuid } from "../core/uuid.ts";
 import type { Chain } from "./consensus/entries.ts";
 import type { Message } from "./consensus/message.ts";
 import { type ClusterShape, slotOf } from "./consensus/topology.ts";
+import { FrameEntries } from "./frame_entries.ts";
 import {
   type Answer,
   type Beat,
   type ClusterFailure,
-  FrameEntries,
   HOPS_MAX,
   MESSAGE_HEADER_BYTES,
   MessageDecoder,
@@ -43,6 +50,14 @@ export const NODE = 1;
 /** Of which it has replicas. */
 const BUCKETS = Array.from({ length: SHAPE.bucketCount }, (_, bucket) => bucket)
   .filter((bucket) => slotOf(bucket, NODE, SHAPE) !== null);
+
+const TESTDATA = new URL("../testdata/", import.meta.url);
+
+/** A hex file: bytes in pairs, `#` begins a comment. */
+export function golden(name: string): Uint8Array {
+  const text = Deno.readTextFileSync(new URL(name, TESTDATA)).replace(/#.*$/gm, "");
+  return Uint8Array.from(text.match(/[0-9a-f]{2}/g)!, (pair) => parseInt(pair, 16));
+}
 
 /** Mutations of each message. */
 const MUTATIONS = 20;
@@ -179,16 +194,11 @@ export function someChain(chance: Chance): Chain {
   return { low: chance.below(2 ** 32), high: chance.below(2 ** 32) };
 }
 
-/** A frame without events, as a leader begins its term with it. */
-export function emptyFrame(logIndex: number, term: number, prevChain: Chain, partition: number): Uint8Array {
-  const body = [...varint(logIndex), ...varint(term), 2, ...varint(partition), 0, 0, 0, 0, 0, 0, 0, 0];
-  const bytes = Uint8Array.of(...new Uint8Array(16), ...body);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(8, prevChain.low, true);
-  view.setUint32(12, prevChain.high, true);
-  view.setUint32(0, bytes.length - 8, true);
-  view.setUint32(4, crc32(bytes.subarray(8)), true);
-  return bytes;
+/** The frame with which a leader opens its term. */
+export function emptyFrame(bucket: number, logIndex: number, term: number, prevChain: Chain): Uint8Array {
+  const into = new Uint8Array(EMPTY_FRAME_BYTES_MAX);
+  const { end } = encodeEmptyFrame(into, new DataView(into.buffer), 0, { bucket, logIndex, term, prevChain });
+  return into.slice(0, end);
 }
 
 export function varint(value: number): number[] {
@@ -211,7 +221,7 @@ export function someFrames(
     const partition = bucket + SHAPE.bucketCount * chance.below(SHAPE.partitionCount / SHAPE.bucketCount);
     let frame: Uint8Array;
     if (chance.oneIn(4)) {
-      frame = emptyFrame(logIndex, term, chain, partition);
+      frame = emptyFrame(bucket, logIndex, term, chain);
     } else {
       const partitionKey = chance.oneIn(2) ? someUuid(chance) : undefined;
       const streamId = chance.pick(STREAM_IDS);

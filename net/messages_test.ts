@@ -11,12 +11,12 @@ import {
   StoreClosed,
   WrongExpectedVersion,
 } from "../core/errors.ts";
-import { Chain as ChainSum, frameBytesAt } from "../core/log/format.ts";
+import { Chain as ChainSum } from "../core/log/format.ts";
 import type { Message } from "./consensus/message.ts";
+import { FrameEntries } from "./frame_entries.ts";
 import {
   errorOf,
   failureOf,
-  FrameEntries,
   MESSAGE_BYTES_MAX,
   MESSAGE_HEADER_BYTES,
   MessageDecoder,
@@ -29,27 +29,21 @@ import {
   emptyFrame,
   encoded,
   fuzz,
+  golden,
   NODE,
   plain,
   refusalOf,
   SHAPE,
   someFailure,
-  someFrames,
   someMessage,
   varint,
   withLength,
 } from "./messages_fuzz.ts";
 
-const TESTDATA = new URL("../testdata/", import.meta.url);
-
-/** A hex file: bytes in pairs, `#` begins a comment. */
-function golden(name: string): Uint8Array {
-  const text = Deno.readTextFileSync(new URL(name, TESTDATA)).replace(/#.*$/gm, "");
-  return Uint8Array.from(text.match(/[0-9a-f]{2}/g)!, (pair) => parseInt(pair, 16));
-}
-
 const encoder = new MessageEncoder(SHAPE);
 const decoder = new MessageDecoder(SHAPE, NODE);
+
+const CHAIN = { low: 1, high: 2 };
 
 function whyRefused(bytes: Uint8Array, by = decoder): string {
   const found = refusalOf(by, bytes);
@@ -63,7 +57,7 @@ function goldenMessages(): Record<string, NodeMessage> {
   const prevChain = ChainSum.ofBucket(1);
   const chain = prevChain.copy();
   chain.step(1, 300, crc32(frame.subarray(8)));
-  const frames = Uint8Array.of(...frame, ...emptyFrame(301, 3, chain, 1));
+  const frames = Uint8Array.of(...frame, ...emptyFrame(1, 301, 3, chain));
   const must = { bucket: 1, bucketCount: SHAPE.bucketCount, from: 300, prevChain, prevTerm: 1, term: 3 };
   const entries = FrameEntries.verify(frames, must);
   assert.ok(typeof entries !== "string", String(entries));
@@ -227,128 +221,6 @@ Deno.test("every flipped bit of an entry is found", () => {
   }
 });
 
-// ---- Entries -----------------------------------------------------------------------------------------------------------
-
-const FROM = 7;
-const PREV_CHAIN = { low: 1, high: 2 };
-const MUST = { bucket: 1, bucketCount: SHAPE.bucketCount, from: FROM, prevChain: PREV_CHAIN, prevTerm: 3, term: 5 };
-
-/** Four entries without events, whose facts are changed before their checksums and chains are made. */
-function fourFrames(change: (i: number, facts: { logIndex: number; term: number; partition: number }) => void) {
-  const chain = new ChainSum(PREV_CHAIN.low, PREV_CHAIN.high);
-  const frames: Uint8Array[] = [];
-  for (let i = 0; i < 4; i++) {
-    const facts = { logIndex: FROM + i, term: 3 + (i >> 1), partition: 1 };
-    change(i, facts);
-    const frame = emptyFrame(facts.logIndex, facts.term, chain.copy(), facts.partition);
-    chain.step(facts.term, facts.logIndex, crc32(frame.subarray(8)));
-    frames.push(frame);
-  }
-  return frames;
-}
-
-function joined(frames: Uint8Array[]): Uint8Array {
-  return Uint8Array.from(frames.flatMap((frame) => [...frame]));
-}
-
-Deno.test("entries are refused by the name of what is wrong with them", () => {
-  const right = fourFrames(() => {});
-  const verify = (frames: Uint8Array, must: Partial<typeof MUST> = {}) =>
-    FrameEntries.verify(frames, { ...MUST, ...must });
-  const bytes = joined(right);
-  assert.ok(verify(bytes) instanceof FrameEntries);
-
-  assert.equal(verify(bytes.subarray(0, 0)), "there is no entry");
-  assert.equal(verify(bytes.subarray(0, bytes.length - 1)), "entry 10 is cut off");
-  assert.equal(verify(Uint8Array.of(...bytes, 0, 0, 0, 0)), "entry 11 is shorter than any frame");
-  const flipped = bytes.slice();
-  flipped[right[0]!.length + 20]! ^= 1;
-  assert.equal(verify(flipped), "entry 8: a frame fails its checksum");
-  assert.equal(verify(joined(right.toSpliced(1, 1))), "entry 8 has log index 9");
-  assert.equal(verify(joined([right[0]!, right[0]!])), "entry 8 has log index 7");
-  assert.equal(verify(bytes, { from: 8 }), "entry 8 has log index 7");
-  const other = fourFrames((i, facts) => facts.partition += i === 0 ? 8 : 0);
-  assert.equal(
-    verify(joined([other[0]!, ...right.slice(1)])),
-    "entry 8 does not follow from the one before it: its chain is another",
-  );
-  assert.equal(
-    verify(bytes, { prevChain: { low: 1, high: 3 } }),
-    "entry 7 does not follow from the one before it: its chain is another",
-  );
-  assert.equal(verify(bytes, { prevTerm: 4 }), "entry 7 has term 3: one before it has 4");
-  assert.equal(verify(bytes, { term: 3 }), "entry 9 has term 4: it comes in 3");
-  const falls = fourFrames((i, facts) => facts.term = 5 - i % 2);
-  assert.equal(verify(joined(falls)), "entry 8 has term 4: one before it has 5");
-  const single = golden("segments/single_event.hex");
-  assert.equal(
-    verify(single, { bucket: 2, from: 300, prevChain: ChainSum.ofBucket(1), prevTerm: 1 }),
-    "entry 300 is of partition 25, which is not in bucket 2",
-  );
-});
-
-Deno.test("a frame whose checksum is right over what no node wrote is refused", () => {
-  const seal = (frame: Uint8Array) => {
-    const view = new DataView(frame.buffer);
-    view.setUint32(0, frame.length - 8, true);
-    view.setUint32(4, crc32(frame.subarray(8)), true);
-    return FrameEntries.verify(frame, { ...MUST, bucket: 1, from: 300, prevChain: null, prevTerm: 1 });
-  };
-  const single = golden("segments/single_event.hex");
-  assert.ok(seal(single) instanceof FrameEntries);
-  assert.equal(seal(Uint8Array.of(...single, 0)), "entry 300: its events do not end where it ends");
-  assert.equal(seal(single.slice(0, -1)), "entry 300: an event ends beyond its frame");
-  assert.equal(seal(single.with(19, 0x80)), "entry 300: unknown flags 128");
-  const endless = Uint8Array.of(...single.subarray(0, 16), ...new Array(30).fill(0xff));
-  assert.match(String(seal(endless)), /^entry 300: /);
-});
-
-Deno.test("entries say of each its term, chain and bytes, also without those that are left out", () => {
-  for (let seed = 0; seed < 50; seed++) {
-    const chance = new Chance(seed);
-    const count = chance.between(1, 8);
-    const { frames, lastTerm } = someFrames(chance, 1, { logIndex: FROM, prevChain: PREV_CHAIN, term: 3 }, count);
-    const all = FrameEntries.verify(frames, { ...MUST, term: lastTerm });
-    assert.ok(typeof all !== "string", String(all));
-    assert.deepEqual([all.from, all.end, all.byteLength], [FROM, FROM + count, frames.length]);
-    assert.deepEqual(all.chainAt(FROM), PREV_CHAIN);
-    const from = FROM + chance.below(count);
-    const end = chance.between(from + 1, all.end);
-    const some = all.since(from).until(end).since(from);
-    assert.equal(some.frames.buffer, frames.buffer, "nothing is copied");
-    const chain = new ChainSum(PREV_CHAIN.low, PREV_CHAIN.high);
-    let bytes = 0;
-    for (let i = FROM; i < all.end; i++) {
-      const frame = all.frameAt(i);
-      const view = new DataView(frame.buffer, frame.byteOffset);
-      assert.equal(frameBytesAt(view, 0), frame.length);
-      const isOne = i >= from && i < end;
-      if (isOne) {
-        assert.deepEqual(some.frameAt(i), frame);
-        assert.equal(some.termAt(i), all.termAt(i));
-        assert.deepEqual(some.chainAt(i), { low: chain.low, high: chain.high });
-        bytes += frame.length;
-      }
-      chain.step(all.termAt(i), i, view.getUint32(4, true));
-      assert.deepEqual(all.chainAt(i + 1), { low: chain.low, high: chain.high });
-      if (isOne) assert.deepEqual(some.chainAt(i + 1), all.chainAt(i + 1));
-    }
-    assert.deepEqual([some.from, some.end, some.byteLength], [from, end, bytes]);
-    const again = FrameEntries.verify(some.frames, { ...MUST, from, prevChain: null, term: lastTerm });
-    assert.ok(again instanceof FrameEntries, String(again));
-  }
-});
-
-Deno.test("entries that were just encoded are those that would be verified", () => {
-  const frames = fourFrames((_, facts) => facts.term = 3);
-  const ends: number[] = [];
-  for (const frame of frames) ends.push((ends.at(-1) ?? 0) + frame.length);
-  const crcs = frames.map((frame) => crc32(frame.subarray(8)));
-  const bytes = joined(frames);
-  const first = { logIndex: FROM, prevChain: PREV_CHAIN, term: 3 };
-  assert.deepEqual(FrameEntries.encoded(bytes, first, ends, crcs), FrameEntries.verify(bytes, MUST));
-});
-
 // ---- The decoder -------------------------------------------------------------------------------------------------------
 
 /** A message whose body is these bytes, behind the header of one of its kind. */
@@ -382,10 +254,10 @@ Deno.test("what is not as it must be is refused, with what it is and where", () 
 
   assert.equal(whyRefused(withLength(encoded(encoder, ACK).with(5, 0))), "there is no kind 0");
   assert.equal(whyRefused(withLength(encoded(encoder, ACK).with(5, 99))), "there is no kind 99");
-  const nonsense = ofReplica({ kind: "commitNote", end: 1, chain: PREV_CHAIN });
+  const nonsense = ofReplica({ kind: "commitNote", end: 1, chain: CHAIN });
   assert.equal(whyRefused(withBody(nonsense, 1, 2, 1, 1, 1, 0, 0)), "a chain is cut off");
   const beacon = { kind: "beacon", node: 4, boot: 1, addresses: [] } as const;
-  const state = { dataId: 1, term: 1, leader: null, commitEnd: 0, chain: PREV_CHAIN };
+  const state = { dataId: 1, term: 1, leader: null, commitEnd: 0, chain: CHAIN };
   const buckets = (...buckets: number[]) => buckets.map((bucket) => ({ ...state, bucket }));
   assert.equal(whyRefused(encoded(encoder, { ...beacon, buckets: buckets(3, 2) })), "bucket 2 after bucket 3");
   assert.equal(whyRefused(encoded(encoder, { ...beacon, buckets: buckets(0) })), "node 4 has no replica of bucket 0");
@@ -397,7 +269,7 @@ Deno.test("what is not as it must be is refused, with what it is and where", () 
         term: 1,
         lastTerm: 1,
         end: 9,
-        chain: PREV_CHAIN,
+        chain: CHAIN,
         commitEnd: 0,
         terms,
         dataIds: [1, 2, 3],
@@ -501,7 +373,7 @@ Deno.test("a message that cannot be encoded leaves those before it as they were"
     term: 1,
     round: 1,
     end: 1,
-    chain: PREV_CHAIN,
+    chain: CHAIN,
     commitEnd: 1,
     heldEnds,
   } as const;

@@ -10,6 +10,8 @@
  *             length   crc32   prev chain   log index, term | flags | partition, first sequence | time | …
  *                                           … [partition key 16] [count] | event | event …
  *
+ *     opens a term             … log index, term | 2 | bucket, 0 | 0 | 0        a frame without events: all of it
+ *
  *     event   id 16 | version, prev | stream id | name | metadata length, payload length | [time] | metadata | payload
  *
  * A frame is one entry of the log, one transaction, and is valid as a whole or not at all. `length` counts the bytes
@@ -18,6 +20,10 @@
  * stored: the partition key when it is the default key of the first event's stream, the count when it is 1, an event's
  * time when all have the frame's. `prev` is the distance in partition sequence to the previous event of the stream, 0
  * when there is none.
+ *
+ * A leader opens its term with a frame that has no events: its flags say that there is a count, and that is 0, as are
+ * first sequence and time. Its partition is the first of the bucket's, which has the bucket's own number: who looks for
+ * frames behind damage takes none of another bucket. So its bytes follow from bucket, term, log index and chain alone.
  *
  * The chain ties each entry to all before it: chain = mix(prev chain, term, log index, crc32). Equal chains at equal
  * log index mean equal logs. The first frame of a bucket has a prev chain made from the bucket's number.
@@ -40,7 +46,9 @@ export const SEGMENT_HEADER_BYTES = 48;
 /** Length and checksum. */
 export const FRAME_PREFIX_BYTES = 8;
 /** The smallest frame that there can be, an entry without events. */
-export const FRAME_BYTES_MIN = 8 + 8 + 1 + 1 + 1 + 1 + 1 + 6;
+export const FRAME_BYTES_MIN = 8 + 8 + 1 + 1 + 1 + 1 + 1 + 6 + 1;
+/** As large as an entry without events can be. */
+export const EMPTY_FRAME_BYTES_MAX = 8 + 8 + 8 + 8 + 1 + 8 + 1 + 6 + 1;
 /** Versions and offsets have 4 bytes in the index files. */
 export const VERSION_MAX = 0xffff_fffe;
 export const SEGMENT_BYTES_MAX = 0xffff_ffff;
@@ -165,14 +173,7 @@ export function encodeFrame(
   if (events.length !== 1) flags |= FLAG_COUNT;
   for (let i = 1; i < events.length; i++) if (events[i]!.timestamp !== time) flags |= FLAG_TIMES;
 
-  view.setUint32(start + 8, placing.prevChain.low, true);
-  view.setUint32(start + 12, placing.prevChain.high, true);
-  let at = putVarint(into, start + 16, placing.logIndex);
-  at = putVarint(into, at, placing.term);
-  into[at++] = flags;
-  at = putVarint(into, at, placing.partition);
-  at = putVarint(into, at, placing.firstSequence);
-  at = putTime(view, at, time);
+  let at = putHead(into, view, start, placing, flags, time);
   if (flags & FLAG_PARTITION_KEY) {
     into.set(transaction.partitionKey, at);
     at += 16;
@@ -191,10 +192,51 @@ export function encodeFrame(
     at = putBytes(into, at, event.metadata);
     at = putBytes(into, at, event.payload);
   }
-  const crc = crc32(into.subarray(start + FRAME_PREFIX_BYTES, at));
-  view.setUint32(start, at - start - FRAME_PREFIX_BYTES, true);
+  return finishFrame(into, view, start, at);
+}
+
+/** Encodes the frame without events that opens a term into `into`, which has room for `EMPTY_FRAME_BYTES_MAX`, at `start`. */
+export function encodeEmptyFrame(
+  into: Uint8Array,
+  view: DataView,
+  start: number,
+  { bucket, logIndex, term, prevChain }: {
+    bucket: number;
+    logIndex: number;
+    term: number;
+    prevChain: Pick<Chain, "low" | "high">;
+  },
+): EncodedFrame {
+  const placing = { logIndex, term, partition: bucket, firstSequence: 0, prevChain };
+  const at = putHead(into, view, start, placing, FLAG_COUNT, 0);
+  return finishFrame(into, view, start, putVarint(into, at, 0));
+}
+
+/** From the chain to the time. */
+function putHead(
+  into: Uint8Array,
+  view: DataView,
+  start: number,
+  placing: Omit<Placing, "versions" | "prevs" | "prevChain"> & { prevChain: Pick<Chain, "low" | "high"> },
+  flags: number,
+  time: number,
+): number {
+  view.setUint32(start + 8, placing.prevChain.low, true);
+  view.setUint32(start + 12, placing.prevChain.high, true);
+  let at = putVarint(into, start + 16, placing.logIndex);
+  at = putVarint(into, at, placing.term);
+  into[at++] = flags;
+  at = putVarint(into, at, placing.partition);
+  at = putVarint(into, at, placing.firstSequence);
+  return putTime(view, at, time);
+}
+
+/** Puts length and checksum before what ends at `end`. */
+function finishFrame(into: Uint8Array, view: DataView, start: number, end: number): EncodedFrame {
+  const crc = crc32(into.subarray(start + FRAME_PREFIX_BYTES, end));
+  view.setUint32(start, end - start - FRAME_PREFIX_BYTES, true);
   view.setUint32(start + 4, crc, true);
-  return { end: at, crc };
+  return { end, crc };
 }
 
 /** Bytes of the frame whose first four bytes are at `at`; 0 where nothing was written. */
@@ -208,6 +250,7 @@ export interface FrameHead {
   frameBytes: number;
   crc: number;
   logIndex: number;
+  term: number;
   partition: number;
 }
 
@@ -231,10 +274,11 @@ export function frameHeadAt(bytes: Uint8Array, view: DataView, at: number): Fram
     return value;
   };
   const logIndex = varint();
-  varint(); // The term.
+  const term = varint();
   if (bytes[next++]! & ~FLAGS_KNOWN) return null;
   const partition = varint();
-  return Number.isSafeInteger(logIndex) ? { frameBytes, crc: view.getUint32(at + 4, true), logIndex, partition } : null;
+  if (!Number.isSafeInteger(logIndex)) return null;
+  return { frameBytes, crc: view.getUint32(at + 4, true), logIndex, term, partition };
 }
 
 /** Where a frame's cursor is: how many events are before it, and at which byte of the frame. */

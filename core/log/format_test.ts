@@ -5,11 +5,15 @@ import { formatUuid } from "../uuid.ts";
 import {
   Chain,
   decodeSegmentHeader,
+  EMPTY_FRAME_BYTES_MAX,
+  encodeEmptyFrame,
   encodeFrame,
   encodeSegmentHeader,
   Frame,
+  FRAME_BYTES_MIN,
   frameBytesAt,
   frameBytesBound,
+  frameHeadAt,
   SEGMENT_HEADER_BYTES,
 } from "./format.ts";
 
@@ -40,6 +44,13 @@ function encode(
     versions,
     prevs,
   });
+  return into.slice(0, end);
+}
+
+function encodeEmpty(bucket: number, term: number, logIndex: number): Uint8Array {
+  const into = new Uint8Array(EMPTY_FRAME_BYTES_MAX);
+  const prevChain = Chain.ofBucket(bucket);
+  const { end } = encodeEmptyFrame(into, new DataView(into.buffer), 0, { bucket, term, logIndex, prevChain });
   return into.slice(0, end);
 }
 
@@ -74,6 +85,7 @@ Deno.test("a segment header and frames have the bytes of the golden files", () =
   assert.deepEqual(header, golden("header.hex"));
   assert.deepEqual(encode(SINGLE, 300, 70_000, [0], [0]), golden("single_event.hex"));
   assert.deepEqual(encode(SEVERAL, 2 ** 40, 5, [7, 0, 8], [3, 0, 2]), golden("several_events.hex"));
+  assert.deepEqual(encodeEmpty(1, 2, 300), golden("opens_term.hex"));
 });
 
 Deno.test("the golden frames read as what was written", () => {
@@ -107,6 +119,10 @@ Deno.test("the golden frames read as what was written", () => {
     { streamId: "b", version: 0, prev: 0, sequence: 6, timestamp: 2 },
     { streamId: "a", version: 8, prev: 2, sequence: 7, timestamp: 2 ** 40 },
   ]);
+  const empty = decode(golden("opens_term.hex"));
+  assert.deepEqual([empty.logIndex, empty.term, empty.partition, empty.count], [300, 2, 1, 0]);
+  assert(empty.isSpent && !empty.next());
+  assert.equal(empty.payloadEnd, empty.end);
   const header = decodeSegmentHeader(golden("header.hex"));
   assert.deepEqual(header, { bucket: 1, segment: 2, firstLogIndex: 300, prevChain: Chain.ofBucket(1) });
 });
@@ -129,7 +145,7 @@ Deno.test("a frame knows the same stream keys as the transaction that it was mad
 });
 
 Deno.test("every flipped bit of a frame or header is found", () => {
-  for (const name of ["single_event.hex", "several_events.hex"]) {
+  for (const name of ["single_event.hex", "several_events.hex", "opens_term.hex"]) {
     const bytes = golden(name);
     const view = new DataView(bytes.buffer);
     for (let bit = 32; bit < bytes.length * 8; bit++) { // The length before it is held against the file by the reader.
@@ -145,6 +161,17 @@ Deno.test("every flipped bit of a frame or header is found", () => {
     header[bit >> 3]! ^= 1 << (bit & 7);
   }
   assert.equal(header.length, SEGMENT_HEADER_BYTES);
+});
+
+Deno.test("a frame without events has the bytes that a frame can have at least, and has room for the largest numbers", () => {
+  assert.equal(encodeEmpty(0, 1, 0).length, FRAME_BYTES_MIN);
+  const largest = encodeEmpty(65_534, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+  assert(largest.length <= EMPTY_FRAME_BYTES_MAX);
+  const { logIndex, term, partition } = decode(largest);
+  const head = { logIndex, term, partition };
+  assert.deepEqual(head, { logIndex: Number.MAX_SAFE_INTEGER, term: Number.MAX_SAFE_INTEGER, partition: 65_534 });
+  const { frameBytes, crc: _, ...found } = frameHeadAt(largest, new DataView(largest.buffer), 0)!;
+  assert.deepEqual([frameBytes, found], [largest.length, head]);
 });
 
 Deno.test("a chain depends on every fact of every entry, and on their order", () => {
