@@ -7,7 +7,7 @@
  *
  *     flags     1 recovering, 2 founder
  *
- * Numbers are little-endian and have at most 53 bits; a disk that does not count is -1, so that the data ids by slot are
+ * Numbers are little-endian and have at most 53 bits, ids at most `ID_MAX`; a disk that does not count is -1, so that the data ids by slot are
  * stored one higher. The checksum covers all before it. Equal states are equal bytes, and what was not written by
  * `encodeHardState` is not read.
  *
@@ -18,6 +18,7 @@
 import { crc32 } from "node:zlib";
 import { getUint53, setUint53 } from "../core/log/format.ts";
 import type { HardState } from "./consensus/effect.ts";
+import { isId } from "./consensus/message.ts";
 import { NO_DISK } from "./consensus/replica_state.ts";
 
 export const HARD_STATE_VERSION = 1;
@@ -97,20 +98,19 @@ export function decodeHardState(bytes: Uint8Array): HardState | string {
 /** What must hold of every hard state, when it is written and when it is read. */
 function problemOf(hard: HardState): string | null {
   const { term, startedTerm, leaderDataId, leaderBoot, dataId, dataIds, retired } = hard;
-  for (const [name, value] of Object.entries({ term, startedTerm, leaderDataId, leaderBoot })) {
-    if (!isNumber(value, 0)) return `${name} is ${value}`;
+  for (const [name, value] of Object.entries({ term, startedTerm })) {
+    if (!Number.isSafeInteger(value) || value < 0) return `${name} is ${value}`;
   }
-  if (!isNumber(dataId, 1)) return `dataId is ${dataId}`;
-  for (const id of dataIds) if (!isNumber(id, NO_DISK) || !isNumber(id + 1, 0)) return `the data id of a slot is ${id}`;
-  for (const id of retired) if (!isNumber(id, 1)) return `a retired data id is ${id}`;
+  for (const [name, id] of Object.entries({ leaderDataId, leaderBoot })) {
+    if (id !== 0 && !isId(id)) return `${name} is ${id}`;
+  }
+  if (!isId(dataId)) return `dataId is ${dataId}`;
+  for (const id of dataIds) if (id !== NO_DISK && id !== 0 && !isId(id)) return `the data id of a slot is ${id}`;
+  for (const id of retired) if (!isId(id)) return `a retired data id is ${id}`;
   if (startedTerm > term) return `term ${startedTerm} was started in term ${term}`;
   if (leaderDataId === 0 !== (leaderBoot === 0)) return "half a leader is known";
   if (dataIds.length === 0 || dataIds.length > COUNT_MAX) return `it has ${dataIds.length} slots`;
   return retired.length > COUNT_MAX ? `${retired.length} disks are retired` : null;
-}
-
-function isNumber(value: number, min: number): boolean {
-  return Number.isSafeInteger(value) && value >= min;
 }
 
 function bytesFor(slots: number, retired: number): number {

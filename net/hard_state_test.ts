@@ -2,24 +2,27 @@ import assert from "node:assert/strict";
 import { crc32 } from "node:zlib";
 import { Chance } from "../core/chance.ts";
 import type { HardState } from "./consensus/effect.ts";
+import { ID_MAX } from "./consensus/message.ts";
 import { newHardState } from "./consensus/replica_state.ts";
 import { decodeHardState, encodeHardState } from "./hard_state.ts";
 
 /** Any hard state that there can be. */
 function someHardState(chance: Chance): HardState {
   const number = () => chance.pick([0, 1, 127, 2 ** 31, 2 ** 32, Number.MAX_SAFE_INTEGER - 1, chance.below(1000)]);
+  const idOrNone = () => Math.min(number(), ID_MAX);
+  const id = () => Math.max(1, idOrNone());
   const term = number();
   const heard = chance.oneIn(2);
   return {
     term,
     startedTerm: Math.min(term, number()),
-    leaderDataId: heard ? 1 + number() : 0,
-    leaderBoot: heard ? 1 + number() : 0,
-    dataId: 1 + number(),
+    leaderDataId: heard ? id() : 0,
+    leaderBoot: heard ? id() : 0,
+    dataId: id(),
     mode: chance.pick(["normal", "recovering"]),
     founder: chance.oneIn(2),
-    dataIds: Array.from({ length: chance.between(1, 7) }, () => chance.pick([-1, 0, number()])),
-    retired: Array.from({ length: chance.below(33) }, () => 1 + number()),
+    dataIds: Array.from({ length: chance.between(1, 7) }, () => chance.pick([-1, 0, idOrNone()])),
+    retired: Array.from({ length: chance.below(33) }, id),
   };
 }
 
@@ -91,7 +94,11 @@ Deno.test("a state that no replica has is not encoded", () => {
     { dataId: 0 },
     { dataIds: [] },
     { dataIds: [-2, 0, 0] },
-    { dataIds: [Number.MAX_SAFE_INTEGER, 0, 0] },
+    { dataId: ID_MAX + 1 },
+    { leaderDataId: 1, leaderBoot: ID_MAX + 1 },
+    { leaderDataId: ID_MAX + 1, leaderBoot: 1 },
+    { dataIds: [ID_MAX + 1, 0, 0] },
+    { retired: [ID_MAX + 1] },
     { retired: [0] },
     { retired: new Array(256).fill(1) },
   ];

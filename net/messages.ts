@@ -17,7 +17,7 @@
  *
  * `length` counts the bytes after itself. It and the halves of a chain are little-endian, the config hash stands as it is
  * read. All other numbers are varints of at most 53 bits and in their shortest form; text and bytes have their length
- * before them; what may be missing (`?`) has a byte 0 or 1 before it. Numbers by slot need no count: the replication
+ * before them; what may be missing (`?`) has a byte 0 or 1 before it. Boots and data ids go from 1 to `ID_MAX`. Numbers by slot need no count: the replication
  * factor is in the config hash, as is the id of the cluster. Each value has one form in bytes, so that what was accepted
  * would be written again as it was read.
  *
@@ -56,7 +56,7 @@ import { textOf } from "../core/text.ts";
 import { formatUuid } from "../core/uuid.ts";
 import type { ExpectedVersion } from "../core/version.ts";
 import type { Chain, Entries, TermStart } from "./consensus/entries.ts";
-import type { Heartbeat, HeartbeatReply, Message, Sender } from "./consensus/message.ts";
+import { type Heartbeat, type HeartbeatReply, ID_MAX, type Message, type Sender } from "./consensus/message.ts";
 import { checkShape, type ClusterShape, configHash, configText, slotOf } from "./consensus/topology.ts";
 import { FrameEntries } from "./frame_entries.ts";
 
@@ -860,7 +860,7 @@ export class MessageDecoder {
       case KIND.beacon:
         return this.#beacon();
       case KIND.heartbeats: {
-        const boot = this.#number("boot");
+        const boot = this.#number("boot", ID_MAX);
         const count = this.#count(4 + 4, "heartbeats");
         if (count > 0 !== boot > 0) this.#refuse("heartbeats of no process");
         const beats: Beat[] = [];
@@ -960,7 +960,7 @@ export class MessageDecoder {
           chain: this.#chain(),
           commitEnd: this.#number("commit end"),
           terms: this.#terms(),
-          dataIds: this.#bySlot("data id").map((dataId) => dataId - 1),
+          dataIds: this.#bySlot("data id plus 1", ID_MAX + 1).map((dataId) => dataId - 1),
         };
       case KIND.stale:
         return { kind: "stale", term: this.#number("term") };
@@ -1210,9 +1210,9 @@ export class MessageDecoder {
     return this.#flag() ? this.#number(what) : null;
   }
 
-  #bySlot(what: string): number[] {
+  #bySlot(what: string, max?: number): number[] {
     const numbers = new Array<number>(this.#shape.replicationFactor);
-    for (let i = 0; i < numbers.length; i++) numbers[i] = this.#number(what);
+    for (let i = 0; i < numbers.length; i++) numbers[i] = this.#number(what, max);
     return numbers;
   }
 
@@ -1238,7 +1238,7 @@ export class MessageDecoder {
   }
 
   #id(what: string): number {
-    const id = this.#number(what);
+    const id = this.#number(what, ID_MAX);
     return id === 0 ? this.#refuse(`the ${what} is 0`) : id;
   }
 

@@ -19,7 +19,7 @@ import {
 import { SeededEnvironment } from "../core/seeded_environment.ts";
 import { formatUuid } from "../core/uuid.ts";
 import type { Chain } from "./consensus/entries.ts";
-import type { Message } from "./consensus/message.ts";
+import { ID_MAX, type Message } from "./consensus/message.ts";
 import { type ClusterShape, slotOf } from "./consensus/topology.ts";
 import { FrameEntries } from "./frame_entries.ts";
 import {
@@ -167,7 +167,7 @@ export function someNumber(chance: Chance): number {
 }
 
 function someId(chance: Chance): number {
-  return Math.max(1, someNumber(chance));
+  return Math.min(Math.max(1, someNumber(chance)), ID_MAX);
 }
 
 function someFlag(chance: Chance): boolean {
@@ -328,7 +328,7 @@ const REPLICA_KINDS: { [K in Message["kind"]]: (chance: Chance, bucket: number) 
       chain: someChain(chance),
       commitEnd: someNumber(chance),
       terms: listOf(chance, 64, () => ({ term: term += chance.between(1, 300), from: from += chance.between(1, 300) })),
-      dataIds: bySlot(() => chance.pick([-1, 0, 1, 2 ** 48, Number.MAX_SAFE_INTEGER - 1])),
+      dataIds: bySlot(() => chance.pick([-1, 0, 1, 2 ** 40, ID_MAX])),
     };
   },
   stale: (chance) => ({ kind: "stale", term: someNumber(chance) }),

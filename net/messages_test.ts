@@ -12,7 +12,7 @@ import {
   WrongExpectedVersion,
 } from "../core/errors.ts";
 import { Chain as ChainSum } from "../core/log/format.ts";
-import type { Message } from "./consensus/message.ts";
+import { ID_MAX, type Message } from "./consensus/message.ts";
 import { FrameEntries } from "./frame_entries.ts";
 import {
   errorOf,
@@ -245,6 +245,8 @@ Deno.test("what is not as it must be is refused, with what it is and where", () 
   assert.equal(ack(1, 0), "it is from slot 0 of bucket 1, which is this node itself");
   assert.equal(ack(2, 0), "it is for a replica of bucket 2, which is not here");
   assert.equal(ack(1, 2, 0), "the data id is 0");
+  assert.equal(ack(1, 2, ...varint(ID_MAX + 1)), `the data id is ${ID_MAX + 1}: the limit is ${ID_MAX}`);
+  assert.equal(ack(1, 2, 1, ...varint(ID_MAX + 1)), `the boot is ${ID_MAX + 1}: the limit is ${ID_MAX}`);
   assert.equal(ack(1, 2, 1, 1, 0x81, 0), "the term is not in its shortest form");
   assert.equal(ack(1, 2, 1, 1, ...varint(2 ** 53)), "the term has more than 53 bits");
   assert.equal(ack(1, 2, 1, 1, ...new Array(20).fill(0xff)), "the term has more than 53 bits");
@@ -275,9 +277,14 @@ Deno.test("what is not as it must be is refused, with what it is and where", () 
         dataIds: [1, 2, 3],
       }),
     ));
+  const { kind, ...rest } = { kind: "promise", term: 1, lastTerm: 1, end: 9, chain: CHAIN, commitEnd: 0 } as const;
+  const knows = (dataId: number) => ofReplica({ kind, ...rest, terms: [], dataIds: [-1, dataId, 0] });
+  assert.deepEqual(decoder.decode(encoded(encoder, knows(ID_MAX))), knows(ID_MAX));
+  assert.match(whyRefused(encoded(encoder, knows(ID_MAX + 1))), /^the data id plus 1 is 281474976710658: /);
   assert.equal(promise({ term: 2, from: 5 }, { term: 2, from: 6 }), "term 2 from 6 after term 2 from 5");
   assert.equal(promise({ term: 2, from: 5 }, { term: 3, from: 5 }), "term 3 from 5 after term 2 from 5");
-  const { append, answer_wrong_version } = goldenMessages();
+  const { append, answer_wrong_version, heartbeats } = goldenMessages();
+  assert.match(whyRefused(withBody(heartbeats!, ...varint(ID_MAX + 1))), /^the boot is /);
   assert.equal(whyRefused(withBody(append!, 1, 2, 1, 1, 5, 0, 1)), "an entry of term 1 before the first");
   const text = (length: number) => [...varint(length), ...new Array(length).fill(0x61)];
   assert.equal(whyRefused(withBody(answer_wrong_version!, 0, 5, 6, ...text(1025))), "the message has 1025 characters");

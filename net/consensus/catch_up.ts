@@ -18,7 +18,7 @@
  * @module
  */
 import type { Nack, RecoverReply, Sender } from "./message.ts";
-import { type ReplicaState, retire } from "./replica_state.ts";
+import { insistOnId, type ReplicaState, retire } from "./replica_state.ts";
 import { acknowledge, isAnswered, stream } from "./replication.ts";
 import { fetch, takeTerm } from "./term_change.ts";
 
@@ -45,6 +45,7 @@ function endToTry({ terms, logEnd }: ReplicaState, nack: Nack): number {
 
 /** What is left goes on under a new id. */
 export function onRecover(state: ReplicaState, dataId: number, forced: boolean, now: number): void {
+  insistOnId("data id", dataId);
   takeTerm(state, state.term, null, now); // Whatever it was about to do, it does no more.
   state.role = "recovering";
   state.persist({ dataId, mode: "recovering", founder: false });

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { ID_MAX } from "./message.ts";
+import { InvariantBroken, ReplicaState } from "./replica_state.ts";
 import { Group } from "../simulator/group.ts";
 
 function served(replicationFactor = 3): Group {
@@ -182,4 +184,21 @@ Deno.test("a diverged log is found in steps of whole terms, not of entries", () 
   }
   assert.deepEqual(group.names(0), group.names(leader));
   assert.ok(nacks <= 4, `${nacks} nacks`);
+});
+
+Deno.test("an id that is none, or so large that a sum with it is no safe integer, is refused by its name", () => {
+  const group = served();
+  const why = (id: number) => `the data id is ${id}: ids go from 1 to ${ID_MAX}`;
+  for (const id of [0, -1, 0.5, NaN, ID_MAX + 1]) {
+    assert.throws(() => group.wipe(2, id), new InvariantBroken(why(id)));
+    assert.throws(() => group.input(1, { kind: "recover", dataId: id, forced: false }), new InvariantBroken(why(id)));
+  }
+  group.input(1, { kind: "recover", dataId: ID_MAX, forced: false });
+  assert.equal(group.state(1).hard.dataId, ID_MAX);
+  const { replicationFactor, slot, log, terms, hard } = group.state(0);
+  const options = { replicationFactor, slot, log, terms, hard, commitFloor: 0, now: 0 };
+  assert.throws(
+    () => new ReplicaState({ ...options, boot: ID_MAX + 1 }),
+    new InvariantBroken(`the boot is ${ID_MAX + 1}: ids go from 1 to ${ID_MAX}`),
+  );
 });

@@ -10,7 +10,17 @@
  */
 import type { Chain, Entries, TermStart } from "./entries.ts";
 
-/** Who says it. Ids are random numbers of at most 53 bits, never 0. */
+/**
+ * The largest id of a disk or a process. Ids are drawn from 1 to here: 48 bits, so that what is added to one, to make
+ * numbers that no other life has used, still is a safe integer.
+ */
+export const ID_MAX = 2 ** 48;
+
+export function isId(id: number): boolean {
+  return Number.isInteger(id) && id >= 1 && id <= ID_MAX;
+}
+
+/** Who says it. */
 export interface Sender {
   readonly slot: number;
   /** Of the folder with this replica's log: another disk, another id. */

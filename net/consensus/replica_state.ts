@@ -15,7 +15,7 @@
 import type { Effect, HardState } from "./effect.ts";
 import { type Chain, type Entries, equalChains, type Log, TermTable } from "./entries.ts";
 import { Flight } from "./flight.ts";
-import type { Message, Sender, TermPromise } from "./message.ts";
+import { ID_MAX, isId, type Message, type Sender, type TermPromise } from "./message.ts";
 import { majority, reachedByMajority } from "./quorum.ts";
 import { leaderSlot, termBeforeAll } from "./topology.ts";
 
@@ -31,6 +31,10 @@ export function insist(condition: boolean, what: string): asserts condition {
 
 export function broken(what: string): never {
   throw new InvariantBroken(what);
+}
+
+export function insistOnId(name: string, id: number): void {
+  if (!isId(id)) broken(`the ${name} is ${id}: ids go from 1 to ${ID_MAX}`);
 }
 
 /** Milliseconds. */
@@ -149,7 +153,7 @@ export interface ReplicaOptions {
   hard: HardState;
   /** The largest committed end that was found on the disk. */
   commitFloor: number;
-  /** Of this process: a random number. */
+  /** Of this process: a random number, up to `ID_MAX`. */
   boot: number;
   now: number;
   timing?: Partial<Timing>;
@@ -251,6 +255,8 @@ export class ReplicaState {
     this.peers = Array.from({ length: replicationFactor }, (_, i) => i === slot ? null : new Peer(this.limits));
     this.#reached = new Float64Array(replicationFactor);
     this.heldEnds = new Array<number>(replicationFactor).fill(0);
+    insistOnId("boot", boot);
+    insistOnId("data id", hard.dataId);
     insist(hard.dataIds.length === replicationFactor, "the hard state is of another replication factor");
     insist(
       hard.mode === "recovering" || commitFloor <= log.end,

@@ -14,18 +14,9 @@ import { start, step } from "../consensus/replica.ts";
 import { type Limits, newHardState, ReplicaState } from "../consensus/replica_state.ts";
 import { refusal } from "../consensus/replication.ts";
 import { type ClusterShape, nodeOf, slotOf } from "../consensus/topology.ts";
+import type { Packet } from "../messages.ts";
 import { type Entry, makeEntry, ModelDisk, ModelEntries, ModelLog } from "./model_log.ts";
-import type {
-  Answer,
-  AppendRequest,
-  Death,
-  Machine,
-  Node,
-  Packet,
-  ReadEvent,
-  ReplicaView,
-  Surroundings,
-} from "./node.ts";
+import type { Answer, AppendRequest, Death, Machine, Node, ReadEvent, ReplicaView, Surroundings } from "./node.ts";
 
 /** Entries that wait for each other before the replica is told of them. */
 const BATCH_MS = 1;
@@ -125,7 +116,7 @@ export class ModelMachine implements Machine {
   }
 }
 
-/** 48 bits, never 0. */
+/** From 1 to `ID_MAX`. */
 export function newId(chance: Chance): number {
   return 1 + chance.below(2 ** 24) * 2 ** 24 + chance.below(2 ** 24);
 }

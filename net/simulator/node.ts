@@ -10,15 +10,8 @@
 import type { Chance } from "../../core/chance.ts";
 import type { Chain } from "../consensus/entries.ts";
 import type { HardState } from "../consensus/effect.ts";
-import type { Message, Sender } from "../consensus/message.ts";
 import type { Role } from "../consensus/replica_state.ts";
-
-/** A message between two nodes. */
-export interface Packet {
-  readonly bucket: number;
-  readonly from: Sender;
-  readonly message: Message;
-}
+import type { Packet } from "../messages.ts";
 
 /** An event that a client wants stored. Ids are unique to an operation, and the same at every try of it. */
 export interface WantedEvent {

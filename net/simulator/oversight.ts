@@ -19,7 +19,8 @@ import type { HardState } from "../consensus/effect.ts";
 import type { Sender } from "../consensus/message.ts";
 import { majority } from "../consensus/quorum.ts";
 import { type ClusterShape, slotOf } from "../consensus/topology.ts";
-import type { Packet, Witness } from "./node.ts";
+import type { Packet } from "../messages.ts";
+import type { Witness } from "./node.ts";
 
 function nameOf({ low, high }: Chain): string {
   return `${low.toString(16)} ${high.toString(16)}`;

@@ -12,10 +12,11 @@ import { Chance } from "../../core/chance.ts";
 import { bucketOf } from "../../core/placement.ts";
 import { type ClusterShape, replicasOf, replicasOfPartition } from "../consensus/topology.ts";
 import { History, type SeenEvent } from "../history_checker.ts";
+import type { Packet } from "../messages.ts";
 import { Client, type Cluster } from "./client.ts";
 import { ModelMachine } from "./model_node.ts";
 import { Network } from "./network.ts";
-import type { Answer, AppendRequest, Death, Machine, Node, Packet } from "./node.ts";
+import type { Answer, AppendRequest, Death, Machine, Node } from "./node.ts";
 import { Oversight } from "./oversight.ts";
 import { describe, type Direction, type Fault, LEADER, type Story } from "./story.ts";
 
