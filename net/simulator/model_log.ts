@@ -7,9 +7,19 @@
  * @module
  */
 import type { Chance } from "../../core/chance.ts";
-import { Chain as ChainSum } from "../../core/log/format.ts";
+import type { AdmittedTransaction } from "../../core/event.ts";
+import {
+  Chain as ChainSum,
+  EMPTY_FRAME_BYTES_MAX,
+  encodeEmptyFrame,
+  encodeFrame,
+  Frame,
+  frameBytesBound,
+} from "../../core/log/format.ts";
+import { textOf } from "../../core/text.ts";
 import type { Chain, Entries, Log } from "../consensus/entries.ts";
 import type { HardState } from "../consensus/effect.ts";
+import { FrameEntries } from "../frame_entries.ts";
 
 export interface StoredEvent {
   readonly id: string;
@@ -20,7 +30,7 @@ export interface StoredEvent {
 export interface Content {
   readonly partition: number;
   readonly firstSequence: number;
-  /** None: the first entry of a term. */
+  /** None: the first entry of a term, in the partition that has the bucket's number. */
   readonly events: readonly StoredEvent[];
 }
 
@@ -30,20 +40,95 @@ export interface Entry {
   /** Of all up to this one. */
   readonly chain: Chain;
   readonly content: Content;
+  /** Its bytes, as far as nodes send them to each other. */
+  readonly frame: Uint8Array;
 }
 
-/** Bytes of an entry, of which only the sizes are modelled. */
+/** What an entry counts for where bytes are counted. */
 const ENTRY_BYTES = 100;
+
+/** What only a real event has. */
+const NO_ID = new Uint8Array(16);
+const NO_BYTES = new Uint8Array(0);
+const utf8 = new TextEncoder();
 
 export function makeEntry(prevChain: Chain, logIndex: number, term: number, content: Content): Entry {
   const sum = new ChainSum(prevChain.low, prevChain.high);
-  let check = 0x811c9dc5;
-  const text = `${content.partition} ${content.firstSequence} ${
-    content.events.map(({ id, stream, version }) => `${id} ${stream} ${version}`)
-  }`;
-  for (let i = 0; i < text.length; i++) check = Math.imul(check ^ text.charCodeAt(i), 0x01000193);
-  sum.step(term, logIndex, check >>> 0);
-  return { logIndex, term, chain: sum, content };
+  const { frame, crc } = encode(sum, logIndex, term, content);
+  sum.step(term, logIndex, crc);
+  return { logIndex, term, chain: sum, content, frame };
+}
+
+/** The entry as the frame that it would be in a segment: an event has its id for a name. */
+function encode(prevChain: ChainSum, logIndex: number, term: number, { partition, firstSequence, events }: Content) {
+  if (events.length === 0) {
+    const into = new Uint8Array(EMPTY_FRAME_BYTES_MAX);
+    const opening = { bucket: partition, logIndex, term, prevChain };
+    const { end, crc } = encodeEmptyFrame(into, new DataView(into.buffer), 0, opening);
+    return { frame: into.subarray(0, end), crc };
+  }
+  const transaction: AdmittedTransaction = {
+    ...{ partitionKey: NO_ID, partitionKeyIsDefault: true, partitionHash: 0 },
+    events: events.map(({ id, stream }) => ({
+      ...{
+        streamId: stream,
+        streamIdBytes: utf8.encode(stream),
+        streamKey: NO_ID,
+        name: id,
+        nameBytes: utf8.encode(id),
+      },
+      ...{
+        eventId: NO_ID,
+        eventIdGiven: true,
+        expectedVersion: "any",
+        timestamp: 0,
+        payload: NO_BYTES,
+        metadata: NO_BYTES,
+      },
+    })),
+  };
+  const into = new Uint8Array(frameBytesBound(transaction));
+  const { end, crc } = encodeFrame(into, new DataView(into.buffer), 0, transaction, {
+    ...{ logIndex, term, partition, firstSequence, prevChain },
+    ...{ versions: events.map(({ version }) => version), prevs: events.map(() => 0) },
+  });
+  return { frame: into.subarray(0, end), crc };
+}
+
+/** Entries as they are sent. */
+export function framesOf({ list, prevChain }: ModelEntries, bucket: number, bucketCount: number): FrameEntries {
+  const frames = new Uint8Array(list.reduce((sum, { frame }) => sum + frame.length, 0));
+  let at = 0;
+  for (const { frame } of list) {
+    frames.set(frame, at);
+    at += frame.length;
+  }
+  const must = { bucket, bucketCount, from: list[0]!.logIndex, prevChain, prevTerm: 0, term: list.at(-1)!.term };
+  const entries = FrameEntries.verify(frames, must);
+  if (typeof entries === "string") throw new Error(`A node sends what is no part of a log: ${entries}`);
+  return entries;
+}
+
+/** Entries as they came. */
+export function modelEntriesOf(entries: FrameEntries): ModelEntries {
+  const list: Entry[] = [];
+  for (let logIndex = entries.from; logIndex < entries.end; logIndex++) {
+    const frame = entries.frameAt(logIndex);
+    const read = Frame.decode(frame, new DataView(frame.buffer, frame.byteOffset, frame.length), 0, frame.length);
+    if (typeof read === "string") throw new Error(`An entry that was verified cannot be read: ${read}`);
+    const events: StoredEvent[] = [];
+    while (read.next()) {
+      events.push({
+        id: textOf(frame, read.nameAt, read.nameEnd),
+        stream: textOf(frame, read.streamIdAt, read.streamIdEnd),
+        version: read.version,
+      });
+    }
+    const { term, partition, firstSequence } = read;
+    const chain = entries.chainAt(logIndex + 1);
+    list.push({ logIndex, term, chain, content: { partition, firstSequence, events }, frame });
+  }
+  return new ModelEntries(list, entries.chainAt(entries.from));
 }
 
 export class ModelEntries implements Entries {

@@ -406,8 +406,9 @@ class ModelReplica {
   }
 
   #noop(term: number): void {
-    const { log } = this;
-    const entry = makeEntry(log.chainAt(log.end), log.end, term, { partition: 0, firstSequence: 0, events: [] });
+    const { log, bucket } = this;
+    const content = { partition: bucket, firstSequence: 0, events: [] };
+    const entry = makeEntry(log.chainAt(log.end), log.end, term, content);
     this.#write([entry]);
     this.#tellAppended([entry]);
   }

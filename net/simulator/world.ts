@@ -19,6 +19,7 @@ import { Network } from "./network.ts";
 import type { Answer, AppendRequest, Death, Machine, Node } from "./node.ts";
 import { Oversight } from "./oversight.ts";
 import { describe, type Direction, type Fault, LEADER, type Story } from "./story.ts";
+import { Wire } from "./wire.ts";
 
 const TICK_MS = 50;
 const READ_EVERY_MS = 100;
@@ -32,6 +33,8 @@ const CALM_MS = 3000;
 /** A client's way to a node and back: each at most. */
 const CLIENT_MS_MAX = 5;
 const EVENTS_MAX = 5_000_000;
+/** Stories in which what nodes say to each other goes through bytes: nothing else in them is another because of it. */
+const WIRE_ONE_IN = 4;
 
 export interface Played {
   steps: number;
@@ -92,6 +95,7 @@ class World implements Cluster {
   readonly #chance: Chance;
   readonly #queue = new Queue();
   readonly #network: Network;
+  readonly #wire: Wire | null;
   readonly #oversight: Oversight;
   readonly #history = new History();
   readonly #clients: Client[];
@@ -107,6 +111,7 @@ class World implements Cluster {
     this.#shape = { clusterId: "simulated", segmentBytes: 65536, ...sizes };
     this.#chance = new Chance(seed + 0x5eed);
     this.#network = new Network(new Chance(seed + 1), (milliseconds, action) => this.after(milliseconds, action));
+    this.#wire = new Chance(seed + 300).oneIn(WIRE_ONE_IN) ? new Wire(this.#shape) : null;
     this.#oversight = new Oversight(this.#shape);
     this.#ackedEnds = new Array(sizes.bucketCount).fill(0);
     this.#places = Array.from({ length: sizes.nodeCount }, (_, number) => ({
@@ -123,6 +128,7 @@ class World implements Cluster {
     const counts = new Map(this.#oversight.counts);
     counts.set("packets", this.#network.sent);
     counts.set("packets lost", this.#network.lost);
+    counts.set("packets through bytes", this.#wire?.packets ?? 0);
     const acknowledged = this.#clients.reduce((sum, client) => sum + client.acknowledged, 0);
     return {
       steps: this.#steps,
@@ -265,7 +271,10 @@ class World implements Cluster {
     };
     place.life = life;
     life.node = place.machine.start({
-      send: (to, packet) => this.#network.send(number, to, () => this.#deliver(to, packet)),
+      send: (to, packet) => {
+        const carried = this.#wire?.carry(to, packet) ?? packet;
+        this.#network.send(number, to, () => this.#deliver(to, carried));
+      },
       after: (milliseconds, action) => this.after(milliseconds, lives(action)),
       now: () => this.#clock(place),
       chance: new Chance(this.#story.seed + 1000 * (number + 1) + place.lives++),
