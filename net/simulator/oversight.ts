@@ -8,7 +8,7 @@
  *     term in which it is
  *     nothing is said that is not durable: no term, no acknowledgement, no promise; and who says that its log is equal
  *     to the leader's is right
- *     who serves has all that was ever committed
+ *     who serves has all that was committed before its term, and in it
  *     nobody's committed end goes back while its process lives
  *
  * @module
@@ -30,6 +30,8 @@ function nameOf({ low, high }: Chain): string {
 class BucketTruth {
   /** Chains at each end, of all that was ever committed. */
   readonly committed: string[] = [];
+  /** Of each of these the term of the replica that committed it first. */
+  readonly committedIn: number[] = [];
   /** By log index and term. */
   readonly entries = new Map<string, string>();
   /** By log index: which slots ever had the entry with this chain durable. */
@@ -133,7 +135,7 @@ export class Oversight implements Witness {
     chainAt: (end: number) => Chain,
     ownEnd: number | null,
   ): void {
-    const { committed } = this.#buckets[bucket]!;
+    const { committed, committedIn, hard } = this.#buckets[bucket]!;
     if (end > committed.length && this.shape.replicationFactor > 1) {
       const holds = ownEnd === null ? 0 : this.#holders(bucket, ownEnd - 1, chainAt(ownEnd));
       assert.ok(
@@ -156,16 +158,19 @@ export class Oversight implements Witness {
         `node ${node} committed entry ${i} of bucket ${bucket}, which ${count} replicas have durable`,
       );
       committed.push(name);
+      committedIn.push(hard.get(node)?.term ?? 0);
     }
   }
 
   serves(node: number, bucket: number, term: number, logEnd: number, chainAt: (end: number) => Chain): void {
-    const { committed } = this.#buckets[bucket]!;
+    const { committed, committedIn } = this.#buckets[bucket]!;
     this.count("terms served");
-    const all = committed.length;
+    // A leader that slept may find the acknowledgements of its first entry when it wakes, and others have gone on in a
+    // later term: it can commit nothing any more.
+    const all = 1 + committedIn.findLastIndex((one) => one <= term);
     assert.ok(
       logEnd >= all,
-      `node ${node} serves bucket ${bucket} in term ${term} with ${logEnd} entries: ${all} were committed`,
+      `node ${node} serves bucket ${bucket} in term ${term} with ${logEnd} entries: ${all} were committed by then`,
     );
     if (all > 0) {
       assert.equal(nameOf(chainAt(all)), committed[all - 1], `node ${node} serves another log of bucket ${bucket}`);
