@@ -21,7 +21,7 @@ import { HeadCache } from "./index/head_cache.ts";
 import { type Head, type HeadOfHash, HeadTable, word0, word1, word2 } from "./index/heads.ts";
 import { HEADS_NAME, HeadsFile, type NewSegment, removeUnfinishedHeads, writeHeadsFile } from "./index/heads_file.ts";
 import type { MemoryRun } from "./index/memory_run.ts";
-import { IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
+import { idTimeOf, IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
 import { runSliced, type Sliced } from "./index/sliced.ts";
 import { BucketLog } from "./log/bucket_log.ts";
 import { type Disk, type DiskFile, NoSpace } from "./log/disk.ts";
@@ -182,7 +182,7 @@ export class Bucket {
   findEvent(eventId: Uint8Array): Frame | null {
     const offsets: number[] = [];
     const fences = this.#fences ??= this.#makeFences();
-    const time = timeOf(eventId);
+    const time = idTimeOf(eventId);
     for (let i = this.segments.length - 1; i >= 0; i--) {
       if (time < fences[2 * i]! || time > fences[2 * i + 1]!) continue;
       const segment = this.segments[i]!;
@@ -813,11 +813,6 @@ export function headOfHash(frame: Frame, a: number, b: number, version: number):
     if (word0(key) === a && word1(key) === b) return { more: word2(key), sequence: frame.sequence };
   }
   return null;
-}
-
-/** The time in an event id, in milliseconds if it has one. */
-function timeOf(eventId: Uint8Array): number {
-  return word0(eventId) * 0x1_0000 + (eventId[4]! << 8 | eventId[5]!);
 }
 
 function throwing(error: Error): never {

@@ -224,20 +224,8 @@ export class Database implements EventStore {
       const reserveBytes = options.reserveBytes ?? Math.min(RESERVE_BYTES_MAX, Math.floor(segmentBytes / 4));
       const room = new DiskRoom({ disk, dir, environment, log, reserveBytes });
       const context = {
-        ...{
-          disk,
-          dir,
-          environment,
-          log,
-          pool,
-          cache,
-          filters,
-          spareRuns: [],
-          tailBytes,
-          headBytes,
-          segmentBytes,
-          room,
-        },
+        ...{ disk, dir, environment, log, pool, room, segmentBytes },
+        ...{ cache, filters, tailBytes, headBytes, spareRuns: [] },
       };
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));

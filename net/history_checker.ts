@@ -20,6 +20,7 @@ export interface SeenEvent {
   readonly stream: string;
   readonly version: number;
   readonly sequence: number;
+  /** Which event of how many of its transaction. */
   readonly part: number;
   readonly parts: number;
 }

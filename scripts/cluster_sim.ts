@@ -1,8 +1,8 @@
 /**
- * `deno run scripts/cluster_sim.ts [--seed N] [--rounds N] [--seconds S] [--no-shrink]`: tells a whole cluster stories
+ * `deno task sim:cluster [--seed N] [--rounds N] [--seconds S] [--no-shrink]`: tells a whole cluster stories
  * from seeds, with every fault that a node, a disk, a clock and a network can have, and holds it to what it promises.
  *
- * Without a seed those of testdata/cluster_seeds.txt go first, and then new ones for as long as it may take. A failure is
+ * Without a seed those of testdata/seeds.txt go first, and then new ones for as long as it may take. A failure is
  * told with its seed and the shortest story that fails in the same way.
  *
  * @module
@@ -11,9 +11,9 @@ import { parseArgs } from "node:util";
 import { shrink } from "../core/simulator/shrink.ts";
 import { describe, type Story, storyOf } from "../net/simulator/story.ts";
 import { Broken, play } from "../net/simulator/world.ts";
+import { knownSeeds } from "./fuzz.ts";
 import { Tally } from "./tally.ts";
 
-const SEEDS = new URL("../testdata/cluster_seeds.txt", import.meta.url);
 const SECONDS = 60;
 
 const counts = new Map<string, number>();
@@ -41,7 +41,7 @@ async function tell(error: Broken, shrinks: boolean): Promise<string> {
   }
   lines.push(`${shortest.faults.length} of ${story.faults.length} faults, ${JSON.stringify(story.sizes)}:`);
   for (const fault of shortest.faults) lines.push(`    ${describe(fault)}`);
-  lines.push(`Repeat it with: scripts/deno run --allow-read scripts/cluster_sim.ts --seed ${story.seed}`);
+  lines.push(`Repeat it with: scripts/deno task sim:cluster --seed ${story.seed}`);
   return lines.join("\n");
 }
 
@@ -57,17 +57,6 @@ function failureOf(story: Story): string | null {
   }
 }
 
-/** Lines of `SEED  what it taught`; the rest is for readers. */
-export function parseClusterSeeds(text: string): { seed: number; lesson: string }[] {
-  return text.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#")).map((line) => {
-    const match = /^(\d+)\s+(\S.*)$/.exec(line);
-    if (match === null) {
-      throw new SyntaxError(`testdata/cluster_seeds.txt: needed SEED and what it taught, found ${line}`);
-    }
-    return { seed: Number(match[1]), lesson: match[2]! };
-  });
-}
-
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
@@ -80,7 +69,7 @@ async function main(): Promise<number> {
   const tally = new Tally();
   const began = performance.now();
   if (values.seed === undefined) {
-    for (const { seed, lesson } of parseClusterSeeds(await Deno.readTextFile(SEEDS))) {
+    for (const { seed, lesson } of (await knownSeeds()).filter(({ name }) => name === "cluster")) {
       await tally.check(`sim ${seed} (${lesson})`, () => Promise.resolve(check(seed)));
     }
   }

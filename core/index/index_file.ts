@@ -475,10 +475,15 @@ export class IndexFile {
       found = this.#context.pool.read(this.path, into, offset);
     } catch (cause) {
       if (!this.#context.pool.disk.exists(this.path)) throw new IndexDamaged(this.path, 0, "it is missing", { cause });
-      throw isUnreadable(cause) ? new IndexDamaged(this.path, offset, "it cannot be read", { cause }) : cause;
+      throw damagedIfUnreadable(cause, this.path, offset);
     }
     if (found < into.length) throw new IndexDamaged(this.path, offset + found, "it ends too early");
   }
+}
+
+/** What to throw where a read failed. */
+function damagedIfUnreadable(cause: unknown, path: string, offset: number): unknown {
+  return isUnreadable(cause) ? new IndexDamaged(path, offset, "it cannot be read", { cause }) : cause;
 }
 
 function verifyBlocks(path: string, blocks: Uint8Array, first: number, salt: number): void {
@@ -534,7 +539,7 @@ export class IndexFileWriter {
     try {
       this.#file.read(into, first * BLOCK_BYTES);
     } catch (cause) {
-      throw isUnreadable(cause) ? new IndexDamaged(path, first * BLOCK_BYTES, "it cannot be read", { cause }) : cause;
+      throw damagedIfUnreadable(cause, path, first * BLOCK_BYTES);
     }
     verifyBlocks(path, into, first, this.#salt);
   }

@@ -16,6 +16,7 @@
  * @module
  */
 import type { Disk } from "../log/disk.ts";
+import { word0, word1 } from "./heads.ts";
 import {
   IDENTITY_FIELDS,
   type IndexContext,
@@ -203,8 +204,8 @@ export class SegmentIndex {
       bigEndian32(eventId, 0),
       eventId[4]! << 8 | eventId[5]!,
       bigEndian32(eventId, 12),
-      bigEndian32(streamKey, 0),
-      bigEndian32(streamKey, 4),
+      word0(streamKey),
+      word1(streamKey),
       version,
       partition,
       sequence,
@@ -241,8 +242,8 @@ export class SegmentIndex {
     limit: number,
     direction: "forward" | "backward",
   ): Place[] {
-    const high = bigEndian32(streamKey, 0);
-    const low = bigEndian32(streamKey, 4);
+    const high = word0(streamKey);
+    const low = word1(streamKey);
     const backward = direction === "backward";
     from = Math.max(0, from);
     end = Math.min(end, U32_MAX);
@@ -270,8 +271,8 @@ export class SegmentIndex {
 
   /** False: the segment has no event of the stream. @throws {IndexDamaged} */
   mayHoldStream(streamKey: Uint8Array): boolean {
-    const high = bigEndian32(streamKey, 0);
-    const low = bigEndian32(streamKey, 4);
+    const high = word0(streamKey);
+    const low = word1(streamKey);
     return this.#parts.some((part) => part.holdsStream(high, low));
   }
 
@@ -505,7 +506,7 @@ class FilePart implements Part {
 
   get idTimes(): [first: number, last: number] {
     const { minKey, maxKey } = this.#event;
-    return [minKey[0] * 0x1_0000 + minKey[1], maxKey[0] * 0x1_0000 + maxKey[1]];
+    return [timeOfKey(minKey[0], minKey[1]), timeOfKey(maxKey[0], maxKey[1])];
   }
 
   offsetsOf(a: number, b: number, c: number, into: number[]): void {
@@ -567,6 +568,15 @@ function countVersions(places: readonly Place[]): number {
   let versions = 0;
   for (let i = 0; i < places.length; i++) if (i === 0 || places[i]!.version !== places[i - 1]!.version) versions++;
   return versions;
+}
+
+/** The time in an event id, in milliseconds if it has one: what `idTimes` are the bounds of. */
+export function idTimeOf(eventId: Uint8Array): number {
+  return timeOfKey(bigEndian32(eventId, 0), eventId[4]! << 8 | eventId[5]!);
+}
+
+function timeOfKey(a: number, b: number): number {
+  return a * 0x1_0000 + b;
 }
 
 function bigEndian32(bytes: Uint8Array, at: number): number {

@@ -15,8 +15,9 @@ import { type Limits, newHardState, ReplicaState } from "../consensus/replica_st
 import { refusal } from "../consensus/replication.ts";
 import { type ClusterShape, nodeOf, slotOf } from "../consensus/topology.ts";
 import type { Packet } from "../messages.ts";
+import type { SeenEvent } from "../history_checker.ts";
 import { type Entry, makeEntry, ModelDisk, ModelEntries, ModelLog } from "./model_log.ts";
-import type { Answer, AppendRequest, Death, Machine, Node, ReadEvent, ReplicaView, Surroundings } from "./node.ts";
+import type { Answer, AppendRequest, Death, Machine, Node, ReplicaView, Surroundings } from "./node.ts";
 
 /** Entries that wait for each other before the replica is told of them. */
 const BATCH_MS = 1;
@@ -157,7 +158,7 @@ class ModelNode implements Node {
     else replica.append(request, answer);
   }
 
-  read(partition: number, from: number): ReadEvent[] | null {
+  read(partition: number, from: number): SeenEvent[] | null {
     return this.#replicas.get(bucketOf(partition, this.shape.bucketCount))?.read(partition, from) ?? null;
   }
 
@@ -444,8 +445,8 @@ class ModelReplica {
     for (const { tell, answer, end } of ready) tell(answer, end);
   }
 
-  read(partition: number, from: number): ReadEvent[] {
-    const events: ReadEvent[] = [];
+  read(partition: number, from: number): SeenEvent[] {
+    const events: SeenEvent[] = [];
     for (let i = 0; i < this.#readable; i++) {
       const { content } = this.log.list[i]!;
       if (content.partition !== partition) continue;

@@ -11,6 +11,7 @@ import type { Chance } from "../../core/chance.ts";
 import type { Chain } from "../consensus/entries.ts";
 import type { HardState } from "../consensus/effect.ts";
 import type { Role } from "../consensus/replica_state.ts";
+import type { SeenEvent } from "../history_checker.ts";
 import type { Packet } from "../messages.ts";
 
 /** An event that a client wants stored. Ids are unique to an operation, and the same at every try of it. */
@@ -34,16 +35,6 @@ export type Answer =
   /** The stream is at another version, for certain. */
   | { readonly kind: "wrong version"; readonly current: number }
   | { readonly kind: "unknown" };
-
-export interface ReadEvent {
-  readonly id: string;
-  readonly stream: string;
-  readonly version: number;
-  readonly sequence: number;
-  /** Which event of how many of its transaction. */
-  readonly part: number;
-  readonly parts: number;
-}
 
 export interface Surroundings {
   send(to: number, packet: Packet): void;
@@ -101,7 +92,7 @@ export interface Node {
   tick(): void;
   append(request: AppendRequest, answer: (answer: Answer, end: number) => void): void;
   /** Events of a partition from a sequence on, as far as they may be read here; null where this node has no replica. */
-  read(partition: number, from: number): ReadEvent[] | null;
+  read(partition: number, from: number): SeenEvent[] | null;
   /** Up to which end one must read to see all that was acknowledged before now. */
   readEnd(bucket: number, answer: (end: number | null) => void): void;
   /** It is about to be stopped. */
