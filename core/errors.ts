@@ -90,3 +90,23 @@ export class FolderMismatch extends Error {
     super(`The data folder ${folder} was made with ${setting} ${stored}: it cannot be opened with ${setting} ${asked}`);
   }
 }
+
+/** Too few replicas can be reached to make an append durable. Nothing was stored. */
+export class TooFewReplicas extends Error {
+  override readonly name = "TooFewReplicas";
+}
+
+/** No replica that could answer is known. Nothing was stored. */
+export class NoReplica extends Error {
+  override readonly name = "NoReplica";
+}
+
+/** It cannot be done now, and may soon: the leader is changing, or a read asked for more than is readable yet. Nothing was stored. */
+export class TryAgain extends Error {
+  override readonly name = "TryAgain";
+}
+
+/** The events may be stored, now or soon, or never: nobody can say. The same append with the same event ids finds out. */
+export class OutcomeUnknown extends Error {
+  override readonly name = "OutcomeUnknown";
+}

@@ -13,7 +13,9 @@ export { type Disk, type DiskFile, systemDisk } from "./log/disk.ts";
 export { OverlayDisk } from "./log/overlay_disk.ts";
 export { MemoryStore } from "./memory_store.ts";
 export {
+  type ClusterStatus,
   type EventStore,
+  type Freshness,
   type PartitionSelection,
   type ReadOptions,
   Scan,

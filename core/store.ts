@@ -10,7 +10,15 @@
 import { InvalidArgument } from "./errors.ts";
 import type { AppendReceiver, AppendResult, EventRecord, StoredEvent, Transaction } from "./event.ts";
 
-export interface ReadOptions {
+/** How new what is read must be. A lone node has all that there is; a replica may be behind. */
+export interface Freshness {
+  /** The sequence of the partition that must be readable first: what an append has told its writer, at whatever node. */
+  atLeast?: number;
+  /** All that was acknowledged before this call, at whatever node, must be seen. */
+  fromLeader?: boolean;
+}
+
+export interface ReadOptions extends Freshness {
   /** First version or sequence, 0 when left out. */
   from?: number;
   /** One past the last; no bound when left out. */
@@ -53,6 +61,28 @@ export interface StoreStatus {
     blockBytes: number;
     evictions: number;
   };
+}
+
+/** What a node of a cluster knows of itself and the others, for people and their tools. */
+export interface ClusterStatus {
+  /** The index of this node. */
+  node: number;
+  clusterId: string;
+  configHash: string;
+  replicationFactor: number;
+  /** By index. `seenMs`: since its last sign of life, null when there was none, 0 for this node. */
+  nodes: { peerId: string; addresses: readonly string[]; linked: boolean; suspected: boolean; seenMs: number | null }[];
+  /** By number. Ends are counts of entries. `own` is this node's replica, null where it has none. */
+  buckets: {
+    /** The nodes that hold it, by slot. */
+    replicas: readonly number[];
+    term: number;
+    /** The node that leads, as far as is known here. */
+    leader: number | null;
+    own: { role: string; logEnd: number; durableEnd: number; commitEnd: number; chain: string } | null;
+    /** What others said last of their committed ends, by node. */
+    commitEnds: ReadonlyMap<number, number>;
+  }[];
 }
 
 /** Takes the events of a scan from where they lie, page by page, each page in one step of the event loop. */
@@ -182,7 +212,7 @@ export interface EventStore extends AsyncDisposable {
   appendFor?(transaction: Transaction, receiver: AppendReceiver): void;
 
   /** The event of this id, null if there is none. @throws {InvalidArgument} not a UUID */
-  event(eventId: string | Uint8Array): Promise<EventRecord | null>;
+  event(eventId: string | Uint8Array, freshness?: Freshness): Promise<EventRecord | null>;
 
   /** Events of a stream between two versions. @throws {InvalidArgument} a bad stream id or partition key */
   readStream(streamId: string, options?: ReadOptions & StreamOptions): Scan;
@@ -194,18 +224,21 @@ export interface EventStore extends AsyncDisposable {
    * Follows partitions or streams. What is appended after the promise has resolved is after its `latest`.
    * @throws {InvalidArgument} a bad stream id, partition key or start
    */
-  subscribe(selection: Selection): Promise<Subscription>;
+  subscribe(selection: Selection, freshness?: Freshness): Promise<Subscription>;
 
   /** The version of the stream's last event, null while it has none. */
-  streamVersion(streamId: string, options?: StreamOptions): Promise<number | null>;
+  streamVersion(streamId: string, options?: StreamOptions & Freshness): Promise<number | null>;
 
   /** The sequence of the partition's last event, null while it has none. @throws {NoSuchPartition} */
-  partitionSequence(partition: number): Promise<number | null>;
+  partitionSequence(partition: number, freshness?: Freshness): Promise<number | null>;
 
   /** The partition of a key. @throws {InvalidArgument} not a UUID */
   partitionOfKey(partitionKey: string): number;
 
   status(): StoreStatus;
+
+  /** Of a store that has others beside it. */
+  cluster?(): ClusterStatus;
 
   /** Waits for appends in flight, then closes. Later calls are refused with `StoreClosed`. */
   close(): Promise<void>;
