@@ -4,11 +4,15 @@
  * While one batch is being synced, appends wait here. When the sync returns, all that waited are taken together: for
  * each the heads decide whether it is accepted, a retry, or refused; the accepted are encoded, bucket by bucket,
  * straight into the journal's batch, and from there written to their segments; then one write and one sync of the
- * journal make all of them durable, and only then are they published and answered.
+ * journal make all of them durable. They are published and answered when they are committed: alone, that is then; in a
+ * group of replicas, when the group says so (group.ts), while more is decided, written and synced.
  *
- * A refusal leaves no trace. One that was decided on what the same batch had given out is told only when that batch is
- * durable; if the disk had no room after all, it is decided again. While the disk is full (disk_room.ts) nothing new is
- * accepted, but a retry is answered, and a wrong version is told as such.
+ * What replicas have to store comes in between, into the batch that is synced next: frames that a leader decided about,
+ * the cut of a log, hard states.
+ *
+ * A refusal leaves no trace. One that was decided on what is not committed is told only when that is; if the disk had no
+ * room after all, it is decided again. While the disk is full (disk_room.ts) nothing new is accepted, but a retry is
+ * answered, and a wrong version is told as such.
  *
  * @module
  */
@@ -16,8 +20,16 @@ import type { Bucket } from "./bucket.ts";
 import { equalBytes } from "./bytes.ts";
 import type { DiskRoom } from "./disk_room.ts";
 import { endProcess, type Environment } from "./environment.ts";
-import { EventIdTable } from "./event_ids.ts";
-import { Damaged, DiskFull, DuplicateEventId, LimitExceeded, StoreClosed, WrongExpectedVersion } from "./errors.ts";
+import {
+  Damaged,
+  DiskFull,
+  DuplicateEventId,
+  LimitExceeded,
+  OutcomeUnknown,
+  StoreClosed,
+  TryAgain,
+  WrongExpectedVersion,
+} from "./errors.ts";
 import {
   type AdmittedEvent,
   type AdmittedTransaction,
@@ -27,12 +39,21 @@ import {
 } from "./event.ts";
 import { IndexDamaged } from "./index/segment_index.ts";
 import { HeadTable } from "./index/heads.ts";
-import { TERM_ALONE } from "./log/bucket_log.ts";
+import { type Group, type WrittenFrames } from "./group.ts";
+import { LogRun } from "./log_run.ts";
 import { NoSpace } from "./log/disk.ts";
-import { encodeFrame, type Frame, frameBytesBound, VERSION_MAX } from "./log/format.ts";
+import {
+  EMPTY_FRAME_BYTES_MAX,
+  encodeEmptyFrame,
+  encodeFrame,
+  type Frame,
+  frameBytesBound,
+  frameHeadAt,
+  VERSION_MAX,
+} from "./log/format.ts";
 import type { Journal } from "./log/journal.ts";
-import type { LogEnd } from "./log/journal_format.ts";
 import { bucketOf, partitionOf } from "./placement.ts";
+import type { Entry, OwnEntry } from "./uncommitted.ts";
 import { formatUuid } from "./uuid.ts";
 import { meets } from "./version.ts";
 
@@ -43,13 +64,14 @@ export const BATCH_BYTES_MAX = 8 * 1024 * 1024;
 const FEW = 64;
 const FEW_BYTES = 32 * 1024;
 
-/** An append that waits; and what the batch in progress gave it, once that has accepted it. */
-class Append implements Appended {
+/** An append that waits; and what it was given, once it was accepted. */
+class Append implements Appended, OwnEntry {
+  logIndex = 0;
   segment = 0;
   offset = 0;
   firstSequence = 0;
   versions: number[] = NO_VERSIONS;
-  /** Retries of it that came within the same batch, and their answers; null, as a rule. */
+  /** Retries of it that came before it was committed, and their answers; null, as a rule. */
   retries: { waiting: Append; appended: Appended }[] | null = null;
   #receiver: AppendReceiver | null;
 
@@ -62,7 +84,7 @@ class Append implements Appended {
     this.#receiver = receiver;
   }
 
-  /** Tells who waits: once. When the process is to end, all of a batch are told so who were told nothing yet. */
+  /** Tells who waits: once. When the process is to end, all are told so who were told nothing yet. */
   stored(appended: Appended): void {
     const receiver = this.#receiver;
     this.#receiver = null;
@@ -86,14 +108,20 @@ class Append implements Appended {
 
 const NO_VERSIONS: number[] = [];
 
-/** What a bucket has in the batch in progress. */
+/** An answer that rests on entries which are not committed: told when all below `end` are. */
+interface Held {
+  waiting: Append;
+  error: Error;
+  end: number;
+}
+
+/** What a bucket has in the batch that is put together. */
 interface BucketBatch {
   bucket: Bucket;
-  /** The end of its log before the batch. */
-  logMark: LogEnd;
+  run: LogRun;
+  term: number;
   accepted: Append[];
-  /** Told when the batch is durable: answers that rest on what the batch gave out. */
-  held: { waiting: Append; error: Error }[];
+  held: Held[];
 }
 
 export class AppendQueue {
@@ -102,38 +130,43 @@ export class AppendQueue {
   readonly #journal: Journal;
   readonly #room: DiskRoom;
   readonly #environment: Environment;
+  readonly #group: Group;
   #waiting: Append[] = [];
   #inFlight: Append[] = [];
+  /** By bucket, in the order in which they were decided. */
+  readonly #held: Held[][];
   #failure: Error | null = null;
   #running: Promise<void> | null = null;
   #closed = false;
+  /** Something waits for a sync: what was written since the last one was begun, or only the word that all is durable. */
+  #syncWanted = false;
+  /** Buckets that have something in the batch that is put together. */
+  #touched = new Set<Bucket>();
   /** Of the append that is being decided, when it has one event. */
   readonly #onePrev: number[] = [0];
   /** Heads that a transaction of several events has given itself. */
   readonly #own = new HeadTable();
-  /** Event ids given in the batch in progress. */
-  readonly #givenIds: EventIdTable<Append>;
 
   appendedTransactions = 0;
 
-  /** `idSeed`: of the table of event ids. */
   constructor(
     buckets: readonly Bucket[],
     partitionCount: number,
     journal: Journal,
     room: DiskRoom,
     environment: Environment,
-    idSeed: number,
+    group: Group,
   ) {
-    this.#givenIds = new EventIdTable(idSeed);
     this.#buckets = buckets;
+    this.#held = buckets.map(() => []);
     this.#partitionCount = partitionCount;
     this.#journal = journal;
     this.#room = room;
     this.#environment = environment;
+    this.#group = group;
   }
 
-  /** The receiver is told when the transaction is durable and published. */
+  /** The receiver is told when the transaction is committed and published. */
   append(transaction: AdmittedTransaction, receiver: AppendReceiver): void {
     if (this.#failure !== null) return receiver.refused(this.#failure);
     if (this.#closed) return receiver.refused(new StoreClosed());
@@ -142,6 +175,10 @@ export class AppendQueue {
     const bytesMax = Math.min(TRANSACTION_BYTES_MAX, this.#bucketOf(partition).log.frameBytesMax);
     if (bytes > bytesMax) return receiver.refused(new LimitExceeded("The transaction", bytes, bytesMax));
     this.#waiting.push(new Append(transaction, partition, bytes, receiver));
+    this.#start();
+  }
+
+  #start(): void {
     // Not at once: what else arrived in this turn belongs to the same batch.
     this.#running ??= Promise.resolve().then(() => this.#run()).catch((cause) => this.#fail(cause));
   }
@@ -158,7 +195,7 @@ export class AppendQueue {
   }
 
   async #run(): Promise<void> {
-    while (this.#waiting.length > 0) {
+    while (this.#waiting.length > 0 || this.#syncWanted) {
       const batches = this.#takeBatch();
       const again = new Set<Append>();
       const damaged: { bucket: Bucket; error: IndexDamaged }[] = [];
@@ -169,19 +206,35 @@ export class AppendQueue {
         const full = "The disk is too full to index what is already stored";
         for (const one of waiting) one.refused(new DiskFull(full));
       }
-      const written: BucketBatch[] = [];
-      for (const [bucket, waiting] of batches) {
-        const batch = this.#write(bucket, waiting, again, damaged);
-        if (batch !== null) written.push(batch);
-      }
-      await this.#commit(written, again);
-      this.#givenIds.clear();
+      for (const [bucket, waiting] of batches) this.#write(bucket, waiting, again, damaged);
+      await this.#sync();
       for (const { bucket, error } of damaged) await rebuild(bucket, error);
       const inOrder = again.size === 0 ? [] : this.#inFlight.filter((one) => again.has(one));
       this.#inFlight = [];
       this.#waiting.unshift(...inOrder);
     }
     this.#running = null; // In the same step as the look at what waits, or an append in between waits for ever.
+  }
+
+  /** Makes durable what was written, and tells the group. */
+  async #sync(): Promise<void> {
+    const journal = this.#journal;
+    if (!journal.isEmpty) await journal.prepare();
+    // What is written from here on belongs to the next batch.
+    const touched = this.#touched;
+    this.#touched = new Set();
+    this.#syncWanted = false;
+    for (const bucket of touched) bucket.sealed();
+    this.#group.sealed();
+    if (!journal.isEmpty) {
+      // A group's frames leave while this waits.
+      const few = !this.#group.isReplicated && this.#inFlight.length <= FEW && journal.length <= FEW_BYTES;
+      await journal.commit(few); // Only now may anyone be told that these events exist.
+      if (this.#failure !== null) throw this.#failure; // But not when another part of the store has asked for the end.
+      this.#room.stored();
+    }
+    for (const bucket of touched) bucket.synced();
+    this.#group.synced();
   }
 
   /** Nobody can say what is durable: the process ends. */
@@ -194,12 +247,23 @@ export class AppendQueue {
   /** The process is to end for `reason`, and nothing is acknowledged any more: whoever waits is told. */
   end(reason: Error): void {
     this.#failure ??= reason;
-    const failed = [...this.#inFlight, ...this.#waiting];
+    const failed = [...this.#inFlight, ...this.#waiting, ...this.#buckets.flatMap((bucket) => this.#untold(bucket))];
     this.#inFlight = [];
     this.#waiting = [];
     const failure = this.#failure;
     // Not before the process is asked to end: what they do, or throw, must not stand in the way.
     for (const one of failed) queueMicrotask(() => one.refused(failure));
+  }
+
+  /** Who waits for entries of a bucket to be committed. Who was told already is told nothing again. */
+  #untold(bucket: Bucket): Append[] {
+    const own = bucket.uncommitted.entries.filter((entry) => entry instanceof Append);
+    const retries = own.flatMap(({ retries }) => retries ?? []);
+    return [
+      ...own,
+      ...retries.map(({ waiting }) => waiting),
+      ...this.#held[bucket.number]!.map(({ waiting }) => waiting),
+    ];
   }
 
   /** What waits, as much as one batch carries, by bucket. */
@@ -221,34 +285,21 @@ export class AppendQueue {
     return batches;
   }
 
-  /** Decides, encodes and writes what waits for one bucket. Null when nothing of it is in the batch. */
+  /** Decides, encodes and writes what waits for one bucket. */
   #write(
     bucket: Bucket,
     waiting: Append[],
     again: Set<Append>,
     damaged: { bucket: Bucket; error: IndexDamaged }[],
-  ): BucketBatch | null {
-    const journal = this.#journal;
-    const journalMark = journal.mark();
-    const batch: BucketBatch = { bucket, logMark: bucket.log.mark(), accepted: [], held: [] };
-    let recordOffset = bucket.log.end.offset;
-    journal.beginRecord();
-    const endRecord = () => {
-      const frames = journal.recordBytes();
-      if (frames.length > 0) bucket.log.write(frames, recordOffset);
-      journal.endRecord(bucket.number, bucket.log.end.segment, recordOffset, bucket.log.end.logIndex);
-    };
-    let rolling = false;
-    const roll = () => {
-      rolling = true;
-      endRecord();
-      const previous = bucket.log.mark();
-      bucket.log.roll();
-      bucket.rolled(previous);
-      recordOffset = bucket.log.end.offset;
-      journal.beginRecord();
-      rolling = false;
-    };
+  ): void {
+    const term = this.#group.admission(bucket.number);
+    if (typeof term !== "number") {
+      for (const one of waiting) one.refused(term);
+      return;
+    }
+    const run = new LogRun(bucket, this.#journal, this.#group.isReplicated);
+    const batch: BucketBatch = { bucket, run, term, accepted: [], held: [] };
+    let written: readonly WrittenFrames[];
     try {
       for (const one of waiting) {
         if (damaged.some((other) => other.bucket === bucket)) {
@@ -256,47 +307,59 @@ export class AppendQueue {
           continue;
         }
         try {
-          this.#decide(one, batch, roll);
+          this.#decide(one, batch);
         } catch (error) {
           // A write that failed is no refusal: nobody can say what stands there now.
-          if (rolling || error instanceof NoSpace) throw error;
+          if (run.isRolling || error instanceof NoSpace) throw error;
           if (error instanceof IndexDamaged) {
             again.add(one);
             damaged.push({ bucket, error });
-          } else if (batch.accepted.length > 0) {
-            batch.held.push({ waiting: one, error: error as Error });
-          } else {
+          } else if (bucket.uncommitted.isEmpty) {
             one.refused(error);
+          } else {
+            batch.held.push({ waiting: one, error: error as Error, end: bucket.log.end.logIndex });
           }
         }
       }
-      endRecord();
+      written = run.end(this.#committedWith(bucket));
     } catch (error) {
       if (!(error instanceof NoSpace)) throw error;
-      journal.revert(journalMark);
       this.#room.refused();
       this.#takeBack(batch, again, error);
       for (const one of waiting) if (!again.has(one)) one.refused(diskFull(error)); // No effect on what was answered.
-      return null;
+      return;
     }
-    return batch.accepted.length === 0 && batch.held.length === 0 ? null : batch;
+    if (batch.held.length > 0) this.#held[bucket.number]!.push(...batch.held);
+    if (batch.accepted.length > 0) this.#wrote(bucket);
+    for (const frames of written) this.#group.appended(bucket.number, frames);
   }
 
-  #decide(waiting: Append, batch: BucketBatch, roll: () => void): void {
+  /** What a record says to be committed once its batch is durable. */
+  #committedWith(bucket: Bucket): number {
+    return this.#group.isReplicated ? bucket.watermark.end.logIndex : bucket.log.end.logIndex;
+  }
+
+  #wrote(bucket: Bucket): void {
+    this.#touched.add(bucket);
+    this.#syncWanted = true;
+  }
+
+  #decide(waiting: Append, batch: BucketBatch): void {
     const { bucket } = batch;
     const { transaction, partition } = waiting;
     const { events } = transaction;
     if (bucket.damage !== null) throw bucket.damage;
     if (this.#isRetry(waiting, bucket)) return;
 
-    const firstSequence = bucket.pendingSequence(partition);
+    const { uncommitted } = bucket;
+    const firstSequence = uncommitted.nextSequence(partition) ?? bucket.nextSequence(partition);
     // As long as it will be: an array that is pushed to begins with 17 places, and all of these outlive the batch.
     const versions = new Array<number>(events.length);
     const prevs = events.length === 1 ? this.#onePrev : new Array<number>(events.length);
     this.#own.clear();
     for (let i = 0; i < events.length; i++) {
       const event = events[i]!;
-      const head = this.#own.get(event.streamKey) ?? bucket.pendingHead(event.streamKey) ?? bucket.streamHead({
+      const head = this.#own.get(event.streamKey) ?? uncommitted.head(event.streamKey) ?? bucket.streamHead({
         streamIdBytes: event.streamIdBytes,
         partitionKey: transaction.partitionKey,
         streamKey: event.streamKey,
@@ -317,18 +380,13 @@ export class AppendQueue {
     this.#room.take(waiting.frameBytesBound);
     waiting.firstSequence = firstSequence;
     waiting.versions = versions;
-    this.#encode(waiting, bucket, prevs, roll);
+    this.#encode(waiting, batch, prevs);
     batch.accepted.push(waiting);
-    bucket.setPendingSequence(partition, firstSequence + events.length);
-    for (let i = 0; i < events.length; i++) {
-      const event = events[i]!;
-      bucket.setPendingHead(event.streamKey, versions[i]!, firstSequence + i);
-      if (event.eventIdGiven) this.#givenIds.set(event.eventId, waiting);
-    }
+    uncommitted.pushOwn(waiting);
   }
 
   /** Puts the frame at the end of the journal's batch, in a new segment if it does not fit the active one. */
-  #encode(append: Append, { log }: Bucket, prevs: number[], roll: () => void): void {
+  #encode(append: Append, { bucket: { log }, run, term }: BucketBatch, prevs: number[]): void {
     const { transaction, partition, firstSequence, versions } = append;
     const journal = this.#journal;
     for (;;) {
@@ -337,34 +395,30 @@ export class AppendQueue {
       const { segment, offset, logIndex } = log.end;
       const frame = encodeFrame(journal.bytes, journal.view, start, transaction, {
         logIndex,
-        term: TERM_ALONE,
+        term,
         partition,
         firstSequence,
         prevChain: log.end.chain,
         versions,
         prevs,
       });
-      const frameBytes = frame.end - start;
-      if (log.fits(frameBytes)) {
-        journal.length = frame.end;
-        log.advance(frameBytes, TERM_ALONE, frame.crc);
-        append.segment = segment;
-        append.offset = offset;
-        return;
-      }
-      roll();
+      if (!run.take(start, frame.end, term, frame.crc)) continue;
+      append.logIndex = logIndex;
+      append.segment = segment;
+      append.offset = offset;
+      return;
     }
   }
 
   /**
-   * Whether an append repeats one that is stored, or accepted in this batch: then it is answered, or will be, as that one.
+   * Whether an append repeats one that is stored, or accepted and not committed: then it is answered, or will be, as that one.
    * @throws {DuplicateEventId} an id is there with other content
    */
   #isRetry(waiting: Append, bucket: Bucket): boolean {
     const { transaction } = waiting;
     for (const { eventId, eventIdGiven } of transaction.events) {
       if (!eventIdGiven) continue;
-      const pending = this.#givenIds.get(eventId);
+      const pending = bucket.uncommitted.given(eventId) as Append | undefined;
       if (pending !== undefined) {
         const appended = answerRetry(transaction, storedPending(pending), eventId);
         (pending.retries ??= []).push({ waiting, appended });
@@ -379,47 +433,157 @@ export class AppendQueue {
     return false;
   }
 
-  async #commit(batches: BucketBatch[], again: Set<Append>): Promise<void> {
-    const journal = this.#journal;
-    if (!journal.isEmpty) {
-      try {
-        await journal.prepare();
-      } catch (error) {
-        if (!(error instanceof NoSpace)) throw error;
-        for (const batch of batches) this.#takeBack(batch, again, error);
-        journal.abandon();
-        this.#room.refused();
-        return;
-      }
-      const few = this.#inFlight.length <= FEW && journal.length <= FEW_BYTES;
-      await journal.commit(few); // Only now may anyone be told that these events exist.
-      if (this.#failure !== null) throw this.#failure; // But not when another part of the store has asked for the end.
-      this.#room.stored();
-    }
-    for (const { bucket, accepted } of batches) {
-      for (const one of accepted) bucket.publish(one.transaction, one);
-      bucket.clearPending();
-      bucket.afterBatch();
-      this.appendedTransactions += accepted.length;
-    }
-    for (const { accepted, held } of batches) {
-      // Who came too late hears it first: of many writers to one stream the one who won would else win each time.
-      for (const { waiting, error } of held) waiting.refused(error);
-      for (const one of accepted) {
-        one.stored(one);
-        if (one.retries !== null) { for (const { waiting, appended } of one.retries) waiting.stored(appended); }
-      }
-    }
-  }
-
   /** The disk had no room for a bucket's part of the batch: as if it had never been. What was decided on it is decided again. */
-  #takeBack({ bucket, logMark, accepted, held }: BucketBatch, again: Set<Append>, reason: NoSpace): void {
-    bucket.takeBack(logMark);
+  #takeBack({ bucket, run, accepted, held }: BucketBatch, again: Set<Append>, reason: NoSpace): void {
+    run.takeBack();
     for (const one of accepted) {
       one.refused(diskFull(reason));
       for (const { waiting } of one.retries ?? []) waiting.refused(diskFull(reason));
     }
     for (const { waiting } of held) again.add(waiting);
+    bucket.uncommitted.cut(run.from.logIndex);
+  }
+
+  // ---- What is committed -----------------------------------------------------------------------------------------
+
+  /** All that is durable is committed: alone. */
+  commitAll(): void {
+    const answers = this.#buckets.map((bucket) => this.#publish(bucket, bucket.durableEnd.logIndex));
+    for (const [bucket, entries] of answers.entries()) this.#answer(bucket, entries);
+  }
+
+  /** Entries of a bucket below `end`, which are durable here, are committed: they are published, and their writers told. */
+  commitTo(bucket: number, end: number): void {
+    this.#answer(bucket, this.#publish(this.#buckets[bucket]!, end));
+  }
+
+  #publish(bucket: Bucket, end: number): readonly Entry[] {
+    const entries = bucket.uncommitted.commitTo(end);
+    if (entries.length === 0) return entries;
+    for (const entry of entries) {
+      if (entry instanceof Append) {
+        bucket.publish(entry.transaction, entry);
+        this.appendedTransactions++;
+      } else {
+        bucket.publishFrame(entry);
+      }
+    }
+    bucket.committedTo(end);
+    return entries;
+  }
+
+  #answer(bucket: number, entries: readonly Entry[]): void {
+    const held = this.#held[bucket]!;
+    if (held.length > 0) {
+      // Who came too late hears it first: of many writers to one stream the one who won would else win each time.
+      const end = this.#buckets[bucket]!.watermark.end.logIndex;
+      const first = held.findIndex((one) => one.end > end);
+      for (const { waiting, error } of held.splice(0, first < 0 ? held.length : first)) waiting.refused(error);
+    }
+    for (const entry of entries) {
+      if (!(entry instanceof Append)) continue;
+      entry.stored(entry);
+      if (entry.retries !== null) { for (const { waiting, appended } of entry.retries) waiting.stored(appended); }
+    }
+  }
+
+  // ---- What replicas have to store -------------------------------------------------------------------------------
+
+  /** Asks the group to be told, by `sealed` and `synced`, when all that was written is durable. */
+  sync(): void {
+    if (this.#failure !== null) return;
+    this.#syncWanted = true;
+    this.#start();
+  }
+
+  /**
+   * Appends frames that another node decided about, and that were verified to follow from the log's end.
+   * @throws {NoSpace} | {DiskFull} nothing was appended
+   */
+  receive(number: number, frames: Uint8Array): void {
+    const bucket = this.#buckets[number]!;
+    const journal = this.#journal;
+    this.#room.beforeBatch(frames.length);
+    this.#room.take(frames.length);
+    const view = new DataView(frames.buffer, frames.byteOffset, frames.length);
+    const run = new LogRun(bucket, journal, false);
+    try {
+      for (let at = 0; at < frames.length;) {
+        const { frameBytes, term, crc } = frameHeadAt(frames, view, at)!;
+        journal.reserve(frameBytes);
+        journal.bytes.set(frames.subarray(at, at + frameBytes), journal.length);
+        const { segment, offset, logIndex } = bucket.log.end;
+        if (!run.take(journal.length, journal.length + frameBytes, term, crc)) continue;
+        bucket.uncommitted.push({ logIndex, segment, offset });
+        at += frameBytes;
+      }
+      run.end(bucket.watermark.end.logIndex);
+    } catch (error) {
+      if (!(error instanceof NoSpace)) throw error;
+      this.#room.refused();
+      run.takeBack();
+      bucket.uncommitted.cut(run.from.logIndex);
+      throw error;
+    }
+    this.#wrote(bucket);
+  }
+
+  /** Appends an entry without events, which opens a term, and tells the group as of any other. @throws {NoSpace} nothing was appended */
+  openTerm(number: number, term: number): void {
+    const bucket = this.#buckets[number]!;
+    const journal = this.#journal;
+    const run = new LogRun(bucket, journal, true);
+    let written: readonly WrittenFrames[];
+    try {
+      for (;;) {
+        journal.reserve(EMPTY_FRAME_BYTES_MAX);
+        const { segment, offset, logIndex, chain: prevChain } = bucket.log.end;
+        const facts = { bucket: number, logIndex, term, prevChain };
+        const frame = encodeEmptyFrame(journal.bytes, journal.view, journal.length, facts);
+        if (!run.take(journal.length, frame.end, term, frame.crc)) continue;
+        bucket.uncommitted.push({ logIndex, segment, offset });
+        break;
+      }
+      written = run.end(bucket.watermark.end.logIndex);
+    } catch (error) {
+      if (!(error instanceof NoSpace)) throw error;
+      this.#room.refused();
+      run.takeBack();
+      bucket.uncommitted.cut(run.from.logIndex);
+      throw error;
+    }
+    this.#wrote(bucket);
+    for (const frames of written) this.#group.appended(number, frames);
+  }
+
+  /** The log of a bucket ends at `end` now: what is cut off was never committed. @throws {NoSpace} nothing was cut */
+  truncate(number: number, end: number): void {
+    const bucket = this.#buckets[number]!;
+    const place = bucket.uncommittedEnd(end);
+    this.#journal.putTruncation(number, place, bucket.watermark.end.logIndex);
+    bucket.uncommitted.cut(end);
+    bucket.takeBack(place);
+    this.#wrote(bucket);
+  }
+
+  /** Stores the hard state of a bucket's replica. @throws {NoSpace} */
+  persist(number: number, hard: Uint8Array): void {
+    const bucket = this.#buckets[number]!;
+    this.#journal.putHardState(number, hard, bucket.watermark.end.logIndex);
+    this.#wrote(bucket);
+  }
+
+  /** Nothing is decided here any more: whoever waits is told what is known. The entries stay in the log. */
+  stepDown(number: number): void {
+    const bucket = this.#buckets[number]!;
+    const held = this.#held[number]!.splice(0);
+    for (const { waiting } of held) {
+      waiting.refused(new TryAgain(`Bucket ${number} has another leader: nothing was stored`));
+    }
+    for (const one of this.#untold(bucket)) {
+      one.refused(new OutcomeUnknown(`The leader of bucket ${number} changed before these events were committed`));
+    }
+    bucket.uncommitted.forget();
   }
 
   #bucketOf(partition: number): Bucket {

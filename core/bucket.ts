@@ -18,7 +18,7 @@ import type { DiskRoom } from "./disk_room.ts";
 import type { BlockCache } from "./index/block_cache.ts";
 import type { FilterMemory } from "./index/filter_memory.ts";
 import { HeadCache } from "./index/head_cache.ts";
-import { type Head, type HeadOfHash, HeadTable, word0, word1, word2 } from "./index/heads.ts";
+import { type Head, type HeadOfHash, word0, word1, word2 } from "./index/heads.ts";
 import { HEADS_NAME, HeadsFile, type NewSegment, removeUnfinishedHeads, writeHeadsFile } from "./index/heads_file.ts";
 import type { MemoryRun } from "./index/memory_run.ts";
 import { idTimeOf, IndexDamaged, RUN_EVENTS_MAX, type SegmentIdentity, SegmentIndex } from "./index/segment_index.ts";
@@ -32,6 +32,7 @@ import { bucketFolder, segmentFolder, segmentPath } from "./log/layout.ts";
 import type { RecoveredBucket } from "./log/recovery.ts";
 import { FrameReader, framesInOrder, LOOKUP_BYTES, readSegmentHeader, SCAN_BYTES } from "./log/segment_reader.ts";
 import { CACHED_FRAME_BYTES_MAX, type CachedFrame, TailCache } from "./tail_cache.ts";
+import { type Entry, Uncommitted } from "./uncommitted.ts";
 import { Watermark } from "./watermark.ts";
 
 export interface BucketContext {
@@ -50,6 +51,10 @@ export interface BucketContext {
   /** Bound of the cache of heads. */
   headBytes: number;
   segmentBytes: number;
+  /** Of tables of event ids. */
+  idSeed: number;
+  /** Told when a bucket is found damaged. */
+  damaged(bucket: number): void;
 }
 
 /** So near to its end a log is read by those that follow it live. */
@@ -87,10 +92,13 @@ export class Bucket {
   readonly segments: Segment[] = [];
   log!: BucketLog;
   readonly #cache: HeadCache;
-  readonly #pending = new HeadTable();
-  /** Next sequence of each partition: the committed, and what the batch in progress has given out. */
+  /** What the log has behind the watermark. */
+  readonly uncommitted: Uncommitted;
+  /** Where the log ended when the last batch was put together, and when the last one was that is durable. */
+  #sealedEnd!: LogEnd;
+  #durableEnd!: LogEnd;
+  /** Next sequence of each partition, as far as it is committed. */
   readonly #nextSequences = new Map<number, number>();
-  readonly #pendingSequences = new Map<number, number>();
   /**
    * Between which times, as ids have them, the events of each segment are: nearly all ids were made in order of time. Null
    * when a segment changed. One look at each index itself misses the processor's cache several times.
@@ -102,14 +110,18 @@ export class Bucket {
   #unindexed: Damaged | null = null;
   /** The newest segment of which events may be missing in the indexes, -1 for none. */
   #unindexedSegment = -1;
-  /** Where the log ends for readers. The log itself may be a batch ahead. */
+  /** Where the log ends for readers: what is committed. The log itself may be ahead. */
   watermark!: Watermark;
   /** For all that follow the bucket: what they read is taken from the frame within the same step. */
   readonly lookups: FrameReader;
   readonly stretches: FrameReader;
+  /** For entries that came from another node, and are published or sent on in the order in which they came. */
+  readonly #received: FrameReader;
   readonly #tail: TailCache;
   #maintenance: Promise<void> | null = null;
   #closed = false;
+  /** While it is opened: one past the last log index that is known to be committed. */
+  #committed = Infinity;
 
   private constructor(context: BucketContext, number: number) {
     this.#context = context;
@@ -118,6 +130,8 @@ export class Bucket {
     this.stretches = new FrameReader(context.pool, SCAN_BYTES);
     this.#tail = new TailCache(context.tailBytes);
     this.#cache = new HeadCache(context.headBytes);
+    this.uncommitted = new Uncommitted(context.idSeed);
+    this.#received = new FrameReader(context.pool, SCAN_BYTES);
   }
 
   /** Opens the bucket as recovery left it: indexes that are missing are made again, frames that are not indexed are read. */
@@ -125,13 +139,17 @@ export class Bucket {
     const bucket = new Bucket(context, number);
     const { disk, dir, segmentBytes } = context;
     const { end, damage } = recovered;
+    bucket.#committed = recovered.committed;
     await bucket.#openSegments(recovered);
+    bucket.#committed = Infinity; // What is read again from now on is below the watermark.
     bucket.#openHeads();
     if (damage !== null) bucket.noteDamage(damage, Infinity);
     const open = bucket.damage === null ? BucketLog.open : BucketLog.closed;
     bucket.log = open(disk, dir, number, segmentBytes, { ...end, chain: end.chain.copy() });
     if (bucket.segments.length === 0) bucket.#addSegment(end.segment, end.logIndex);
-    bucket.watermark = new Watermark(bucket.log.mark());
+    bucket.#sealedEnd = bucket.#durableEnd = bucket.log.mark();
+    const [first] = bucket.uncommitted.entries;
+    bucket.watermark = new Watermark(first === undefined ? bucket.log.mark() : bucket.uncommittedEnd(first.logIndex));
     bucket.#startMaintenance();
     return bucket;
   }
@@ -152,6 +170,7 @@ export class Bucket {
     }
     if (this.#damage !== null) return;
     this.#damage = damage;
+    this.#context.damaged(this.number);
     this.#context.log("error", "A bucket is damaged: it refuses appends from now on", {
       bucket: this.number,
       file: damage.file,
@@ -160,10 +179,9 @@ export class Bucket {
     });
   }
 
-  /** Where the log ends that is synced and published: the batch in progress may still be taken back. */
+  /** Where the log ended when the last batch was put together that is durable. Not to be changed. */
   get durableEnd(): LogEnd {
-    const { end } = this.watermark;
-    return { ...end, chain: end.chain.copy() };
+    return this.#durableEnd;
   }
 
   get events(): number {
@@ -355,27 +373,14 @@ export class Bucket {
 
   // ---- The writer's side: used by append_queue.ts only -----------------------------------------------------------
 
-  /** The head that the next event of a stream follows: given out by the batch in progress, else committed. */
-  pendingHead(streamKey: Uint8Array): Head | null {
-    return this.#pending.get(streamKey);
+  /** A batch is put together: it has all of the log. */
+  sealed(): void {
+    this.#sealedEnd = this.log.mark();
   }
 
-  setPendingHead(streamKey: Uint8Array, version: number, sequence: number): void {
-    this.#pending.set(streamKey, version, sequence);
-  }
-
-  pendingSequence(partition: number): number {
-    return this.#pendingSequences.get(partition) ?? this.nextSequence(partition);
-  }
-
-  setPendingSequence(partition: number, next: number): void {
-    this.#pendingSequences.set(partition, next);
-  }
-
-  /** The batch is over: what it gave out is published, or never was. */
-  clearPending(): void {
-    this.#pending.clear();
-    this.#pendingSequences.clear();
+  /** That batch is durable. */
+  synced(): void {
+    this.#durableEnd = this.#sealedEnd;
   }
 
   /** The log rolled: frames from now on belong to a new segment. Called within a batch, before it is durable. */
@@ -385,7 +390,7 @@ export class Bucket {
     this.#addSegment(this.log.end.segment, this.log.end.logIndex);
   }
 
-  /** Takes back what the batch in progress wrote: its log ends at `mark` again. */
+  /** Cuts the log, which ends at `mark` again: what was behind it found no room, or was never committed. */
   takeBack(mark: LogEnd): void {
     const { pool } = this.#context;
     this.log.restore(mark);
@@ -396,7 +401,21 @@ export class Bucket {
     this.segments[mark.segment]!.identity = null;
     this.#fences = null;
     pool.generation++;
-    this.clearPending();
+  }
+
+  /** Where the log ends before its uncommitted entry at `logIndex`, or at its end. */
+  uncommittedEnd(logIndex: number): LogEnd {
+    const { end } = this.log;
+    if (logIndex === end.logIndex) return this.log.mark();
+    const { entries } = this.uncommitted;
+    const first = entries[0]?.logIndex ?? end.logIndex;
+    const entry = entries[logIndex - first];
+    if (entry === undefined) {
+      throw new RangeError(`Entry ${logIndex} of bucket ${this.number} is none that is not committed`);
+    }
+    const { segment, offset } = entry;
+    const { prevChainLow, prevChainHigh } = this.frame(this.#received, this.segments[segment]!, offset);
+    return { segment, offset, logIndex, chain: new Chain(prevChainLow, prevChainHigh), lost: false };
   }
 
   /** Committed: from here on a reader may see these events. */
@@ -417,9 +436,34 @@ export class Bucket {
     if (this.watermark.followers > 0) this.watermark.wake(placing.partition, events);
   }
 
-  /** After a batch was published: seals what was rolled and writes pieces, beside the writers. */
-  afterBatch(): void {
-    this.watermark.raise(this.log.mark());
+  /** As `publish`, of an entry that another node decided about. */
+  publishFrame({ segment, offset }: Entry): void {
+    const isIndexed = segment > this.#unindexedSegment;
+    const { index, path } = this.segments[segment]!;
+    let frame: Frame;
+    try {
+      frame = this.#received.frame(path, offset);
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      this.noteDamage(error, segment); // It is committed, and this node has it no more.
+      return;
+    }
+    const { partition } = frame;
+    const streams: { streamKey: Uint8Array }[] = [];
+    while (frame.next()) {
+      const streamKey = frame.streamKey();
+      const { version, sequence } = frame;
+      if (isIndexed) index.add(frame.eventId, streamKey, version, partition, sequence, offset);
+      this.#cache.set(streamKey, version, sequence);
+      this.#nextSequences.set(partition, sequence + 1);
+      if (this.watermark.followers > 0) streams.push({ streamKey: streamKey.slice() });
+    }
+    if (this.watermark.followers > 0) this.watermark.wake(partition, streams);
+  }
+
+  /** Entries below `end` were published: readers may see them. Seals what was rolled and writes pieces, beside the writers. */
+  committedTo(end: number): void {
+    this.watermark.raise(end === this.#durableEnd.logIndex ? this.#durableEnd : this.uncommittedEnd(end));
     if (this.segments.at(-1)!.index.pieceDue || this.segments.at(-2)?.sealed === false) this.#startMaintenance();
   }
 
@@ -757,6 +801,10 @@ export class Bucket {
     const reached = { ...from, chain: from.chain.copy(), damage: null as Damaged | null };
     try {
       for (const { frame, offset } of framesInOrder(this.#context.pool, segment.path, reached, end)) {
+        if (frame.logIndex >= this.#committed) {
+          this.uncommitted.push({ logIndex: frame.logIndex, segment: segment.number, offset });
+          continue;
+        }
         while (frame.next()) {
           segment.index.add(frame.eventId, frame.streamKey(), frame.version, frame.partition, frame.sequence, offset);
         }

@@ -32,6 +32,7 @@ import {
   type Transaction,
 } from "./event.ts";
 import { BlockCache } from "./index/block_cache.ts";
+import { absentGroup, aloneGroup, type Group } from "./group.ts";
 import { FilterMemory } from "./index/filter_memory.ts";
 import { BLOCK_BYTES } from "./index/index_file.ts";
 import { syncDirt } from "./log/bucket_log.ts";
@@ -88,6 +89,8 @@ export interface DatabaseOptions {
   disk?: Disk;
   environment?: Environment;
   log?: Log;
+  /** Who says what is committed; the store itself when left out. */
+  group?: Group | undefined;
 }
 
 /** What a part of the store holds in memory at most. */
@@ -158,6 +161,9 @@ export class Database implements EventStore {
     room: DiskRoom;
     ending: Ending;
     bounds: Bound[];
+    group: Group | undefined;
+    /** Whether replicas of a cluster have stored something here. */
+    ofCluster: boolean;
   }) {
     this.bounds = parts.bounds;
     this.partitionCount = parts.meta.partitionCount;
@@ -172,14 +178,13 @@ export class Database implements EventStore {
     this.#journal = parts.journal;
     this.#room = parts.room;
     this.#ending = parts.ending;
-    const idSeed = new DataView(saltOf(parts.meta).buffer).getUint32(0);
     this.#queue = new AppendQueue(
       parts.buckets,
       this.partitionCount,
       parts.journal,
       parts.room,
       parts.environment,
-      idSeed,
+      parts.group ?? (parts.ofCluster ? absentGroup() : aloneGroup(() => this.#queue.commitAll())),
     );
     parts.ending.act = () => this.#end(parts.ending.reason!);
     if (parts.ending.reason !== null) parts.ending.act(); // The upkeep of a bucket has failed while others were opened.
@@ -226,6 +231,8 @@ export class Database implements EventStore {
       const context = {
         ...{ disk, dir, environment, log, pool, room, segmentBytes },
         ...{ cache, filters, tailBytes, headBytes, spareRuns: [] },
+        idSeed: new DataView(salt.buffer).getUint32(0),
+        damaged: (bucket: number) => options.group?.damaged(bucket),
       };
       for (let number = 0; number < meta.bucketCount; number++) {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
@@ -233,7 +240,8 @@ export class Database implements EventStore {
       const journal = await Journal.open(
         { disk, environment, folder: `${dir}/journal`, salt, fileBytes: options.journalBytes ?? JOURNAL_BYTES },
         {
-          ends: () => buckets.map((bucket) => bucket.durableEnd),
+          ends: () => buckets.map(({ durableEnd }) => ({ ...durableEnd, chain: durableEnd.chain.copy() })),
+          committed: () => buckets.map(({ watermark }) => watermark.end.logIndex),
           syncSegments: () => syncDirt(disk, buckets.map((bucket) => bucket.log.dirt())),
         },
         recovered,
@@ -250,6 +258,8 @@ export class Database implements EventStore {
         room,
         ending,
         bounds,
+        group: options.group,
+        ofCluster: recovered.buckets.some(({ hard }) => hard !== null),
       });
     } catch (error) {
       // Their maintenance goes on in the folder: not after the lock is given back. This error is the one to tell.

@@ -34,7 +34,15 @@ import { type Disk, type DiskFile, systemDisk } from "./log/disk.ts";
 import { FilePool } from "./log/file_pool.ts";
 import { Chain, encodeSegmentHeader, Frame, frameBytesAt, SEGMENT_HEADER_BYTES } from "./log/format.ts";
 import { JOURNAL_FILES } from "./log/journal.ts";
-import { batchesIn, type BatchPlace, type JournalRecord, type ReadJournal, recordsOf } from "./log/journal_format.ts";
+import {
+  batchesIn,
+  type BatchPlace,
+  type JournalRecord,
+  type ReadJournal,
+  RECORD_FRAMES,
+  RECORD_TRUNCATION,
+  recordsOf,
+} from "./log/journal_format.ts";
 import { segmentFolder, segmentPath } from "./log/layout.ts";
 import { metaPath, saltOf } from "./meta.ts";
 import type { FoundProblem } from "./check.ts";
@@ -328,8 +336,8 @@ function newEvent({ streamId, name, eventId, timestamp, payload, metadata }: Eve
 }
 
 /**
- * Writes what the journal has of any batch to the segments of the overlay, wherever it is not what stands there. Once
- * written a batch is final, so that also one whose turn is long over says truly what belongs at its place.
+ * Writes what the journal has of any batch to the segments of the overlay, wherever it is not what stands there. What
+ * took the place of what a batch wrote is in a later batch, and that is there, too.
  */
 function redoAllBatches({ disk, meta, buckets }: FolderReading, dir: string): void {
   const salt = saltOf(meta);
@@ -352,6 +360,11 @@ function redoAllBatches({ disk, meta, buckets }: FolderReading, dir: string): vo
       const found = buckets[bucket];
       if (found === undefined) continue;
       const path = segmentPath(dir, bucket, segment);
+      if (record.kind === RECORD_TRUNCATION) {
+        cut(disk, path, offset);
+        continue;
+      }
+      if (record.kind !== RECORD_FRAMES) continue;
       if (!disk.exists(path)) disk.makeFolder(segmentFolder(dir, bucket, segment));
       mend(disk, path, offset, record.bytes);
       if (offset === SEGMENT_HEADER_BYTES) mend(disk, path, 0, headerOf(record));
@@ -367,6 +380,14 @@ function headerOf({ bucket, segment, bytes }: JournalRecord): Uint8Array {
   if (typeof frame === "string") return new Uint8Array(0);
   const prevChain = new Chain(frame.prevChainLow, frame.prevChainHigh);
   return encodeSegmentHeader({ bucket, segment, firstLogIndex: frame.logIndex, prevChain });
+}
+
+/** What a later batch has cut off was never committed. */
+function cut(disk: Disk, path: string, offset: number): void {
+  if (!disk.exists(path)) return;
+  const file = disk.open(path, "write");
+  if (file.size() > offset) file.truncate(offset);
+  file.close();
 }
 
 function mend(disk: Disk, path: string, offset: number, bytes: Uint8Array): void {

@@ -13,9 +13,6 @@ import { encodeSegmentHeader, SEGMENT_HEADER_BYTES } from "./format.ts";
 import type { LogEnd } from "./journal_format.ts";
 import { foldersUpTo, segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
 
-/** The term of a node that is alone. */
-export const TERM_ALONE = 1;
-
 /** Files whose bytes, and folders whose names, are not durable yet. */
 export interface Dirt {
   files: Set<string>;
@@ -108,16 +105,19 @@ export class BucketLog {
     return { ...this.end, chain: this.end.chain.copy() };
   }
 
-  /** Goes back to a mark: the frames since then found no room and were refused. */
+  /** Goes back to a mark: the frames since then found no room and were refused, or are cut off. */
   restore(mark: LogEnd): void {
     for (let segment = this.end.segment; segment > mark.segment; segment--) {
       this.disk.remove(segmentFolder(this.dir, this.bucket, segment));
+      this.#dirt.folders.add(segmentsFolder(this.dir, this.bucket));
     }
     if (this.end.segment !== mark.segment) {
       this.#writer.close();
       this.#file = this.disk.open(segmentPath(this.dir, this.bucket, mark.segment), "write");
     }
     Object.assign(this.end, mark);
+    this.end.chain = mark.chain.copy();
+    this.#dirt.files.add(this.path);
     // Left in place they would look like entries when this segment is the last one.
     this.#writer.truncate(mark.offset);
   }

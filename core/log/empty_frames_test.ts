@@ -58,7 +58,11 @@ async function planted(): Promise<MemoryDisk> {
   const recovered = await recover(disk, DIR, salt);
   const journal = await Journal.open(
     { disk, environment, folder: `${DIR}/journal`, salt, fileBytes: SIZES.journalBytes },
-    { ends: () => recovered.buckets.map(({ end }) => end), syncSegments: () => Promise.resolve() },
+    {
+      ends: () => recovered.buckets.map(({ end }) => end),
+      committed: () => recovered.buckets.map(({ end }) => end.logIndex),
+      syncSegments: () => Promise.resolve(),
+    },
     recovered,
   );
   const chain = Chain.ofBucket(BUCKET);

@@ -9,7 +9,7 @@
  * went to have been synced behind the writers' backs; the header that it then gets says up to where.
  *
  * One batch is in flight at a time, so a batch proves that the one before it was synced. What that means after a crash
- * is decided in recovery.ts.
+ * is decided in recovery.ts. While one is synced the next is put together.
  *
  * A failed write or sync of the journal, or of a segment behind it, leaves nobody who could say what is durable: the
  * caller ends the process.
@@ -18,19 +18,25 @@
  */
 import { endProcess, type Environment } from "../environment.ts";
 import { type Disk, type DiskFile, isUnreadable } from "./disk.ts";
+import { setUint53 } from "./format.ts";
 import {
   BATCH_HEADER_BYTES,
+  type BucketState,
   decodeJournalHeader,
   encodeJournalHeader,
   finishBatch,
   JOURNAL_HEADER_BYTES_MAX,
   type JournalHeader,
+  journalHeaderBytes,
   journalSalt,
   type LogEnd,
   padded,
   putRecordHeader,
   RECORD_FRAMES,
+  RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
+  RECORD_TRUNCATION,
+  TRUNCATION_BYTES,
 } from "./journal_format.ts";
 
 /** A batch rarely needs more. A larger one grows the buffer, which is then given back. */
@@ -75,17 +81,30 @@ export interface JournalOptions {
   fileBytes: number;
 }
 
-/** Where a bucket's log ends now, for the header that a file gets. */
+/** How the buckets stand, for the header that a file gets. */
 export interface JournaledBuckets {
+  /** Where their logs ended when the last batch was written that is durable. */
   ends(): LogEnd[];
+  /** One past the last log index of each that is committed. */
+  committed(): number[];
   /** Makes durable all that was written to segments up to now: the files, and their names. */
   syncSegments(): Promise<void>;
+}
+
+/** What recovery found of it. */
+export interface RecoveredJournal {
+  lastBatch: number;
+  lastFile: number;
+  lastHeader: number;
+  buckets: { hard: Uint8Array | null }[];
 }
 
 export class Journal {
   readonly #options: JournalOptions;
   readonly #buckets: JournaledBuckets;
   readonly #files: DiskFile[];
+  /** Up to where their lengths are durable. */
+  readonly #syncedBytes: number[];
   #current: number;
   /** Where the next batch goes in the current file. */
   #position = 0;
@@ -109,17 +128,23 @@ export class Journal {
   #recordCount = 0;
   #recordAt = 0;
 
+  /** The hard states of the buckets that are durable, and those in the batch being put together. */
+  readonly #hardStates: (Uint8Array | null)[];
+  #newHardStates = new Map<number, Uint8Array>();
+
   syncs = 0;
 
   private constructor(
     options: JournalOptions,
     buckets: JournaledBuckets,
     files: DiskFile[],
-    recovered: { lastBatch: number; lastFile: number; lastHeader: number },
+    recovered: RecoveredJournal,
   ) {
+    this.#hardStates = recovered.buckets.map(({ hard }) => hard);
     this.#options = options;
     this.#buckets = buckets;
     this.#files = files;
+    this.#syncedBytes = files.map((file) => file.size());
     this.#current = recovered.lastFile;
     this.#nextBatch = recovered.lastBatch + 1;
     this.#lastHeader = recovered.lastHeader;
@@ -142,6 +167,7 @@ export class Journal {
             redoFrom: 1,
             fileBytes: [fileBytes, fileBytes],
             ends,
+            states: ends.map(({ logIndex }) => ({ committed: logIndex, hard: null })),
           }, salt),
           0,
         );
@@ -160,7 +186,7 @@ export class Journal {
   static async open(
     options: JournalOptions,
     buckets: JournaledBuckets,
-    recovered: { lastBatch: number; lastFile: number; lastHeader: number },
+    recovered: RecoveredJournal,
   ): Promise<Journal> {
     const { disk, folder } = options;
     const files = JOURNAL_FILES.map((name) => {
@@ -180,14 +206,32 @@ export class Journal {
     return journal;
   }
 
-  /** Room for `bytes` more, and for a record around them. `bytes` and `view` may be others after this. */
+  /**
+   * Room for `bytes` more, and for a record around them: in memory, and in the file that the batch would go to.
+   * `bytes` and `view` may be others after this.
+   * @throws {NoSpace} the file could not be lengthened for a batch that is larger than a whole one
+   */
   reserve(bytes: number): void {
     const needed = padded(this.length + 2 * RECORD_HEADER_BYTES + bytes);
+    if (bytes > 0 && this.#position + needed > this.#capacity) this.#lengthen(needed);
     if (needed <= this.bytes.length) return;
     const larger = new Uint8Array(Math.max(needed, 2 * this.bytes.length));
     larger.set(this.bytes.subarray(0, this.length));
     this.bytes = larger;
     this.view = new DataView(larger.buffer);
+  }
+
+  /** The file that is used next is made as long as a batch of so many bytes needs it. @throws {NoSpace} */
+  #lengthen(batchBytes: number): void {
+    const next = this.#files[1 - this.#current]!;
+    const size = next.size();
+    const needed = journalHeaderBytes(this.#states()) + batchBytes;
+    if (size < needed) fill(next, size, needed);
+  }
+
+  #states(): BucketState[] {
+    const committed = this.#buckets.committed();
+    return this.#hardStates.map((hard, i) => ({ hard, committed: committed[i]! }));
   }
 
   /** Begins a record: the caller puts frames at `length` and raises it. */
@@ -213,6 +257,38 @@ export class Journal {
     this.#recordCount++;
   }
 
+  /** The log of a bucket ends at `end` now. @throws {NoSpace} */
+  putTruncation(bucket: number, { segment, offset, logIndex, chain }: LogEnd, committed: number): void {
+    this.reserve(TRUNCATION_BYTES);
+    const at = this.length + RECORD_HEADER_BYTES;
+    const length = TRUNCATION_BYTES;
+    putRecordHeader(this.view, this.length, { kind: RECORD_TRUNCATION, bucket, segment, offset, length, committed });
+    setUint53(this.view, at, logIndex);
+    this.view.setUint32(at + 8, chain.low, true);
+    this.view.setUint32(at + 12, chain.high, true);
+    this.length = at + TRUNCATION_BYTES;
+    this.#recordCount++;
+  }
+
+  /** @throws {NoSpace} */
+  putHardState(bucket: number, hard: Uint8Array, committed: number): void {
+    this.reserve(hard.length);
+    const at = this.length + RECORD_HEADER_BYTES;
+    const { length } = hard;
+    putRecordHeader(this.view, this.length, {
+      kind: RECORD_HARD_STATE,
+      bucket,
+      segment: 0,
+      offset: 0,
+      length,
+      committed,
+    });
+    this.bytes.set(hard, at);
+    this.length = at + length;
+    this.#recordCount++;
+    this.#newHardStates.set(bucket, hard);
+  }
+
   /** What `revert` goes back to, when the frames of a bucket found no room on the disk. */
   mark(): { length: number; recordCount: number } {
     return { length: this.length, recordCount: this.#recordCount };
@@ -227,27 +303,17 @@ export class Journal {
     return this.#recordCount === 0;
   }
 
-  /**
-   * Makes room in a file for the batch: changes files when the current one is full, and lengthens the file for a batch
-   * that is larger than a whole one.
-   * @throws {NoSpace} the file could not be lengthened; nothing was written
-   */
+  /** Goes over to the other file when the current one has no room for the batch. */
   async prepare(): Promise<void> {
-    const needed = padded(this.length);
-    if (this.#position + needed <= this.#capacity) return;
-    // Before anything else changes: a header that speaks of a batch which then finds no room would be wrong.
-    const next = this.#files[1 - this.#current]!;
-    if (next.size() < this.#headerBytes + needed) {
-      fill(next, next.size(), this.#headerBytes + needed);
-      await next.sync(); // Before a header says that it is so long.
-    }
-    await this.#changeFiles();
+    // More may be put into the batch while the files are changed.
+    while (this.#position + padded(this.length) > this.#capacity) await this.#changeFiles();
   }
 
   /**
-   * Writes and syncs the batch. When this resolves it is durable. `few` says that a short wait holds up few others: then
-   * a disk that was quick the last time is waited for here, which spares the way to another thread and back. A single
-   * client gets 10 to 50 % more answers, fifty get 5 to 10 %; two hundred would get none.
+   * Writes and syncs the batch. When this resolves it is durable. From the first step on the next one may be put together.
+   * `few` says that a short wait holds up few others: then a disk that was quick the last time is waited for here, which
+   * spares the way to another thread and back. A single client gets 10 to 50 % more answers, fifty get 5 to 10 %; two
+   * hundred would get none.
    */
   async commit(few: boolean): Promise<void> {
     const paddedLength = padded(this.length);
@@ -258,8 +324,12 @@ export class Journal {
       salt: this.#options.salt,
     });
     const file = this.#files[this.#current]!;
+    const newHardStates = this.#newHardStates;
     try {
       file.write(this.bytes.subarray(0, paddedLength), this.#position);
+      this.#nextBatch++;
+      this.#position += paddedLength;
+      this.#beginBatch();
       const began = this.#options.environment.monotonic();
       if (few && this.#lastSyncMs < SYNC_HERE_MS_MAX) file.syncHere();
       else await file.sync();
@@ -268,19 +338,17 @@ export class Journal {
       throw new Error(`The journal ${file.path} could not be written and synced`, { cause });
     }
     this.syncs++;
-    this.#nextBatch++;
-    this.#position += paddedLength;
-    this.abandon();
+    if (newHardStates.size > 0) { for (const [bucket, hard] of newHardStates) this.#hardStates[bucket] = hard; }
   }
 
-  /** Forgets the batch. */
-  abandon(): void {
+  #beginBatch(): void {
     if (this.bytes.length > BUFFER_BYTES) {
       this.bytes = new Uint8Array(BUFFER_BYTES);
       this.view = new DataView(this.bytes.buffer);
     }
     this.length = BATCH_HEADER_BYTES;
     this.#recordCount = 0;
+    if (this.#newHardStates.size > 0) this.#newHardStates = new Map();
   }
 
   /**
@@ -313,7 +381,15 @@ export class Journal {
       this.#failure = new Error("A segment could not be synced", { cause });
       endProcess(this.#options.environment, this.#failure);
     });
-    this.#current = 1 - this.#current;
+    const other = 1 - this.#current;
+    this.#lengthen(padded(this.length));
+    while (this.#files[other]!.size() > this.#syncedBytes[other]!) {
+      // Before a header says that it is so long.
+      const bytes = this.#files[other]!.size();
+      await this.#files[other]!.sync();
+      this.#syncedBytes[other] = bytes;
+    }
+    this.#current = other;
     this.#begin(redoFrom, ends);
     // By itself, before the first batch: until the header is durable, the batches that it no longer needs are needed.
     await this.#files[this.#current]!.sync();
@@ -324,7 +400,7 @@ export class Journal {
     const file = this.#files[this.#current]!;
     const fileBytes = this.#files.map((file) => file.size());
     const number = ++this.#lastHeader;
-    const facts = { number, firstBatch: this.#nextBatch, redoFrom, fileBytes, ends };
+    const facts = { number, firstBatch: this.#nextBatch, redoFrom, fileBytes, ends, states: this.#states() };
     const header = encodeJournalHeader(facts, this.#options.salt);
     try {
       file.write(header, 0);

@@ -9,11 +9,17 @@
  *             two files   number   ends …
  *     end     0         4        8                16      24     28    of a bucket's log, synced in its segments
  *             segment   offset   next log index   chain   lost   0
+ *     state   0                     8       12                         of a bucket, behind all ends; none where all of
+ *             committed log index   bytes   hard state                 each log is committed and there is no hard state
  *
  *     batch   0        4       8       12             16     24       32
  *             "EBAT"   bytes   crc32   record count   salt   number   record | record | …
  *     record  0                       4         8        12      16                    24
- *             kind, 0, bucket (u16)   segment   offset   bytes   committed log index   the bytes of the frames
+ *             kind, 0, bucket (u16)   segment   offset   bytes   committed log index   body …
+ *
+ *     frames       the frames that stand at `offset` of `segment`
+ *     truncation   the log ends there now: next log index 8, chain 8. What was behind it was never committed
+ *     hard state   of the bucket, as net/hard_state.ts writes it. Nothing here looks into it
  *
  * Header and batches start on 4 KiB boundaries, so that no sector that was acknowledged is ever written again. Numbers
  * are little-endian; a checksum covers what follows it. The salt is drawn when the data folder is made: a payload that
@@ -68,10 +74,27 @@ export interface JournalHeader {
   fileBytes: readonly number[];
   /** Of each bucket: up to here its segments were synced. */
   ends: LogEnd[];
+  /** Of each bucket. */
+  states: BucketState[];
 }
 
-/** The kinds of records. Truncation, hard state and installed segments come with replicas. */
+/** What a replica of a bucket must not forget. */
+export interface BucketState {
+  /** One past the last log index that is known to be committed. */
+  committed: number;
+  /** Null when nobody ever stored one. */
+  hard: Uint8Array | null;
+}
+
+const STATE_BYTES = 12;
+
+/** The kinds of records. */
 export const RECORD_FRAMES = 1;
+export const RECORD_TRUNCATION = 2;
+export const RECORD_HARD_STATE = 3;
+
+/** Log index and chain. */
+export const TRUNCATION_BYTES = 16;
 
 export interface JournalRecord {
   kind: number;
@@ -88,8 +111,19 @@ export function padded(bytes: number): number {
   return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
+/** As long as a header with these states may be. */
+export function journalHeaderBytes(states: readonly BucketState[]): number {
+  const stateBytes = states.reduce((sum, { hard }) => sum + STATE_BYTES + (hard?.length ?? 0), 0);
+  return padded(FILE_HEADER_BYTES + states.length * END_BYTES + stateBytes);
+}
+
 export function encodeJournalHeader(header: JournalHeader, salt: Uint8Array): Uint8Array {
-  const length = FILE_HEADER_BYTES + header.ends.length * END_BYTES;
+  const endsEnd = FILE_HEADER_BYTES + header.ends.length * END_BYTES;
+  const hasStates = header.states.some(({ committed, hard }, i) =>
+    hard !== null || committed !== header.ends[i]!.logIndex
+  );
+  const stateBytes = header.states.reduce((sum, { hard }) => sum + STATE_BYTES + (hard?.length ?? 0), 0);
+  const length = endsEnd + (hasStates ? stateBytes : 0);
   const bytes = new Uint8Array(padded(length));
   const view = new DataView(bytes.buffer);
   bytes.set(FILE_MAGIC);
@@ -110,6 +144,15 @@ export function encodeJournalHeader(header: JournalHeader, salt: Uint8Array): Ui
     view.setUint32(at + 20, end.chain.high, true);
     view.setUint32(at + 24, end.lost ? 1 : 0, true);
   });
+  if (hasStates) {
+    let at = endsEnd;
+    for (const { committed, hard } of header.states) {
+      setUint53(view, at, committed);
+      view.setUint32(at + 8, hard?.length ?? 0, true);
+      if (hard !== null) bytes.set(hard, at + STATE_BYTES);
+      at += STATE_BYTES + (hard?.length ?? 0);
+    }
+  }
   view.setUint32(16, crc32(bytes.subarray(20, length)), true);
   return bytes;
 }
@@ -136,11 +179,10 @@ export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): Journa
     return "the journal header fails its checksum";
   }
   if (salt.some((byte, i) => bytes[24 + i] !== byte)) return "the journal is of another data folder";
-  if (length !== FILE_HEADER_BYTES + view.getUint32(20, true) * END_BYTES) {
-    return "the journal header has another layout";
-  }
+  const endsEnd = FILE_HEADER_BYTES + view.getUint32(20, true) * END_BYTES;
+  if (endsEnd > length) return "the journal header has another layout";
   const ends: LogEnd[] = [];
-  for (let at = FILE_HEADER_BYTES; at < length; at += END_BYTES) {
+  for (let at = FILE_HEADER_BYTES; at < endsEnd; at += END_BYTES) {
     ends.push({
       segment: view.getUint32(at, true),
       offset: view.getUint32(at + 4, true),
@@ -149,12 +191,21 @@ export function decodeJournalHeader(bytes: Uint8Array, salt: Uint8Array): Journa
       lost: view.getUint32(at + 24, true) !== 0,
     });
   }
+  const states: BucketState[] = ends.map(({ logIndex }) => ({ committed: logIndex, hard: null }));
+  let at = endsEnd;
+  for (let i = 0; i < states.length && length > endsEnd && at + STATE_BYTES <= length; i++) {
+    const start = at + STATE_BYTES;
+    const end = start + view.getUint32(at + 8, true);
+    states[i] = { committed: getUint53(view, at), hard: start === end ? null : bytes.slice(start, end) };
+    at = end;
+  }
+  if (at !== length) return "the journal header has another layout";
   const fileBytes = [getUint53(view, 48), getUint53(view, 56)];
   const firstBatch = getUint53(view, 32);
   const redoFrom = getUint53(view, 40);
   const number = getUint53(view, 64);
   if (!(redoFrom >= 1 && firstBatch >= redoFrom && number >= 1)) return "the journal header has another layout";
-  return { number, firstBatch, redoFrom, fileBytes, ends };
+  return { number, firstBatch, redoFrom, fileBytes, ends, states };
 }
 
 /** Puts the header of a batch before its records, which `bytes` hold from BATCH_HEADER_BYTES to `length`. */

@@ -18,7 +18,7 @@
  */
 import { Damaged } from "../errors.ts";
 import { type Disk, type DiskFile, isUnreadable } from "./disk.ts";
-import { Chain, encodeSegmentHeader, Frame, frameBytesAt, SEGMENT_HEADER_BYTES } from "./format.ts";
+import { Chain, encodeSegmentHeader, Frame, frameBytesAt, getUint53, SEGMENT_HEADER_BYTES } from "./format.ts";
 import { JOURNAL_FILES } from "./journal.ts";
 import {
   batchesIn,
@@ -31,6 +31,8 @@ import {
   type LogEnd,
   type ReadJournal,
   RECORD_FRAMES,
+  RECORD_HARD_STATE,
+  RECORD_TRUNCATION,
   recordsOf,
 } from "./journal_format.ts";
 import { foldersUpTo, segmentFolder, segmentPath, segmentsFolder } from "./layout.ts";
@@ -54,6 +56,10 @@ export interface RecoveredBucket {
   base: LogEnd;
   /** Where the log ends. */
   end: LogEnd;
+  /** One past the last log index that is known to be committed. More than the log has: it lost some. */
+  committed: number;
+  /** What its replica must not forget; null where there never was a replica. */
+  hard: Uint8Array | null;
   /** Set when the journal lost a batch, now or earlier, and nothing after it proves that this bucket lost nothing. */
   damage: Damaged | null;
   /** Whether the journal lost a batch, so that the segments from `base` on have to be verified. */
@@ -145,9 +151,10 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
   // A header without a batch of its own yet still says that all before it are there.
   lastBatch = Math.max(lastBatch, header.firstBatch - 1);
 
-  const buckets: RecoveredBucket[] = header.ends.map((base) => ({
+  const buckets: RecoveredBucket[] = header.ends.map((base, i) => ({
     base,
     end: base,
+    ...header.states[i]!,
     damage: base.lost
       ? new Damaged(files[newest]!.path, 0, "an earlier start found a batch of the journal missing")
       : null,
@@ -173,13 +180,29 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
     after = { file: batch.file, offset: batch.place.offset + batch.place.paddedBytes };
     for (const record of recordsOf(files[batch.file]!.read, batch.place)) {
       const bucket = buckets[record.bucket];
-      if (record.kind !== RECORD_FRAMES || bucket === undefined) {
+      if (bucket === undefined || record.kind < RECORD_FRAMES || record.kind > RECORD_HARD_STATE) {
         throw new Damaged(files[batch.file]!.path, batch.place.offset, `journal batch ${number} has an unknown record`);
+      }
+      bucket.committed = Math.max(bucket.committed, record.committed);
+      if (record.kind === RECORD_HARD_STATE) {
+        bucket.hard = record.bytes.slice(); // Of the window that is read next the bytes are others.
+        continue;
+      }
+      if (record.kind === RECORD_TRUNCATION) {
+        bucket.end = truncatedEnd(record);
+        // What was synced goes only so far now.
+        if (isBefore(bucket.end, bucket.base)) bucket.base = { ...bucket.end, lost: bucket.base.lost };
+        for (const segment of ends[record.bucket]!.keys()) {
+          if (segment > bucket.end.segment) ends[record.bucket]!.delete(segment);
+        }
+        writer.removeAfter(record.bucket, bucket.end.segment);
+        writer.cut(record.bucket, bucket.end.segment, bucket.end.offset);
+        ends[record.bucket]!.set(bucket.end.segment, bucket.end.offset);
+        continue;
       }
       // Should the batch that is lost be one of this bucket's, the chain of these frames will not fit.
       if (!bucket.base.lost) bucket.damage = null;
-      if (record.segment < bucket.base.segment) continue;
-      if (record.segment === bucket.base.segment && record.offset < bucket.base.offset) continue;
+      if (isBefore(record, bucket.base)) continue;
       writer.write(record);
       bucket.end = endOf(record, files[batch.file]!.path, batch.place.offset);
       ends[record.bucket]!.set(bucket.end.segment, bucket.end.offset);
@@ -203,6 +226,16 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
   }
   await writer.sync();
   return { lastBatch, lastFile: newest, lastHeader: header.number, buckets, redoneBytes: writer.redoneBytes };
+}
+
+function isBefore(one: { segment: number; offset: number }, other: { segment: number; offset: number }): boolean {
+  return one.segment < other.segment || one.segment === other.segment && one.offset < other.offset;
+}
+
+function truncatedEnd({ segment, offset, bytes }: JournalRecord): LogEnd {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const chain = new Chain(view.getUint32(8, true), view.getUint32(12, true));
+  return { segment, offset, logIndex: getUint53(view, 0), chain, lost: false };
 }
 
 /** Where the log ends after the last frame of a record. */
@@ -257,6 +290,9 @@ class SegmentWriter {
     const folder = segmentsFolder(this.dir, bucket);
     for (const name of this.disk.list(folder)) {
       if (Number(name) <= segment) continue;
+      const path = segmentPath(this.dir, bucket, Number(name));
+      this.#open.get(path)?.close();
+      this.#open.delete(path);
       this.disk.remove(`${folder}/${name}`);
       this.#folders.add(folder);
     }

@@ -132,7 +132,10 @@ Deno.test("recovery: a header of another layout is refused at once, whatever num
     chain: Chain.ofBucket(bucket),
     lost: false,
   }));
-  const header: JournalHeader = { number: 9, firstBatch: 2, redoFrom: 1, fileBytes: [32 * 1024, 32 * 1024], ends };
+  const header: JournalHeader = {
+    ...{ number: 9, firstBatch: 2, redoFrom: 1, fileBytes: [32 * 1024, 32 * 1024], ends },
+    states: ends.map(({ logIndex }) => ({ committed: logIndex, hard: null })),
+  };
   for (const other of [{ firstBatch: 2 ** 52 }, { firstBatch: NaN }, { redoFrom: 0 }, { firstBatch: 2, redoFrom: 3 }]) {
     const disk = new MemoryDisk();
     const store = await open(disk);
