@@ -28,7 +28,7 @@ import { type Disk, type DiskFile, NoSpace } from "./log/disk.ts";
 import type { FilePool } from "./log/file_pool.ts";
 import { Chain, type Frame, SEGMENT_HEADER_BYTES, type SegmentHeader } from "./log/format.ts";
 import { emptyLogEnd, type LogEnd } from "./log/journal_format.ts";
-import { bucketFolder, segmentFolder, segmentPath } from "./log/layout.ts";
+import { bucketFolder, segmentFolder, segmentPath, segmentsFolder } from "./log/layout.ts";
 import type { RecoveredBucket } from "./log/recovery.ts";
 import { FrameReader, framesInOrder, LOOKUP_BYTES, readSegmentHeader, SCAN_BYTES } from "./log/segment_reader.ts";
 import { CACHED_FRAME_BYTES_MAX, type CachedFrame, TailCache } from "./tail_cache.ts";
@@ -492,6 +492,59 @@ export class Bucket {
     this.log.close();
     this.#heads?.close();
     for (const { index } of this.segments) index.close();
+  }
+
+  /**
+   * Of a damaged bucket, which is of no use afterwards: cuts its log where it cannot be proved any more. Returns that end,
+   * from which another bucket can be opened.
+   */
+  async cutDamage(): Promise<LogEnd> {
+    const { disk, dir, pool, environment } = this.#context;
+    this.#closed = true;
+    await this.#maintenance;
+    this.log.close();
+    this.#heads?.close();
+    for (const { index } of this.segments) index.close();
+    let end = emptyLogEnd(this.number);
+    for (let number = 0;; number++) {
+      const path = segmentPath(dir, this.number, number);
+      const read = this.#provedEnd(number, path, end);
+      if (read.logIndex > end.logIndex) end = read;
+      pool.forget(path);
+      if (read.segment !== number) break;
+      await environment.pause();
+    }
+    for (const name of disk.list(segmentsFolder(dir, this.number))) {
+      const number = Number(name);
+      if (number > end.segment || end.logIndex === 0) disk.remove(segmentFolder(dir, this.number, number));
+    }
+    const last = segmentFolder(dir, this.number, end.segment);
+    for (const name of disk.list(last)) {
+      if (`${last}/${name}` !== segmentPath(dir, this.number, end.segment)) disk.remove(`${last}/${name}`);
+    }
+    disk.remove(this.#headsPath);
+    if (end.logIndex > 0) {
+      const file = disk.open(segmentPath(dir, this.number, end.segment), "write");
+      file.truncate(end.offset);
+      file.close();
+    }
+    pool.generation++;
+    return end;
+  }
+
+  /** Where the proved part of a segment ends that follows from `before`; `before` itself when nothing of it does. */
+  #provedEnd(number: number, path: string, before: LogEnd): LogEnd {
+    let reached = before;
+    try {
+      const header = this.#header(number, path);
+      if (header.firstLogIndex !== before.logIndex || !header.prevChain.equals(before.chain)) return before;
+      reached = startOf(header);
+      for (const _ of framesInOrder(this.#context.pool, path, reached, this.#context.pool.size(path)));
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      return { ...reached, segment: reached.logIndex > before.logIndex ? number : before.segment };
+    }
+    return reached;
   }
 
   #startMaintenance(): Promise<void> {

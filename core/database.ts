@@ -41,9 +41,10 @@ import { FilePool } from "./log/file_pool.ts";
 import { SEGMENT_BYTES_MAX } from "./log/format.ts";
 import { FIRST_HEADER, Journal, soundHeaders } from "./log/journal.ts";
 import { emptyLogEnd } from "./log/journal_format.ts";
-import { recover } from "./log/recovery.ts";
+import { recover, type Recovered } from "./log/recovery.ts";
 import { hexOf, type Meta, metaPath, readMeta, saltOf, writeMeta } from "./meta.ts";
 import { bucketOf, partitionHash, partitionOf } from "./placement.ts";
+import { ReplicatedBucket } from "./replicated_bucket.ts";
 import { type PageTaker, type Range, RecordPage, scanPartition, scanStream, SunkPage } from "./scan.ts";
 import { BucketSource, PartitionSource, type Source, StreamsSource } from "./source.ts";
 import {
@@ -146,6 +147,7 @@ export class Database implements EventStore {
   /** What the store holds in memory at most, part by part, whatever is stored. */
   readonly bounds: readonly Bound[];
   readonly #subscriptions = new Set<DatabaseSubscription>();
+  readonly #replicated: ReplicatedBucket[];
   #closing: Promise<void> | null = null;
   readonly #ending: Ending;
 
@@ -162,9 +164,11 @@ export class Database implements EventStore {
     ending: Ending;
     bounds: Bound[];
     group: Group | undefined;
-    /** Whether replicas of a cluster have stored something here. */
-    ofCluster: boolean;
+    recovered: Recovered;
+    cutDamage: (number: number) => Promise<Bucket>;
   }) {
+    // Replicas of a cluster have stored something here.
+    const ofCluster = parts.recovered.buckets.some(({ hard }) => hard !== null);
     this.bounds = parts.bounds;
     this.partitionCount = parts.meta.partitionCount;
     this.bucketCount = parts.meta.bucketCount;
@@ -184,8 +188,12 @@ export class Database implements EventStore {
       parts.journal,
       parts.room,
       parts.environment,
-      parts.group ?? (parts.ofCluster ? absentGroup() : aloneGroup(() => this.#queue.commitAll())),
+      parts.group ?? (ofCluster ? absentGroup() : aloneGroup(() => this.#queue.commitAll())),
     );
+    this.#replicated = parts.buckets.map((bucket, number) => {
+      const { hard, committed } = parts.recovered.buckets[number]!;
+      return new ReplicatedBucket(bucket, this.#queue, parts.pool, hard, committed, parts.cutDamage);
+    });
     parts.ending.act = () => this.#end(parts.ending.reason!);
     if (parts.ending.reason !== null) parts.ending.act(); // The upkeep of a bucket has failed while others were opened.
   }
@@ -238,7 +246,10 @@ export class Database implements EventStore {
         buckets.push(await Bucket.open(context, number, recovered.buckets[number]!));
       }
       const journal = await Journal.open(
-        { disk, environment, folder: `${dir}/journal`, salt, fileBytes: options.journalBytes ?? JOURNAL_BYTES },
+        {
+          ...{ disk, environment, folder: `${dir}/journal`, salt, fileBytes: options.journalBytes ?? JOURNAL_BYTES },
+          hasReplicas: options.group?.isReplicated ?? false,
+        },
         {
           ends: () => buckets.map(({ durableEnd }) => ({ ...durableEnd, chain: durableEnd.chain.copy() })),
           committed: () => buckets.map(({ watermark }) => watermark.end.logIndex),
@@ -259,7 +270,22 @@ export class Database implements EventStore {
         ending,
         bounds,
         group: options.group,
-        ofCluster: recovered.buckets.some(({ hard }) => hard !== null),
+        recovered,
+        cutDamage: async (number) => {
+          const damaged = buckets[number]!;
+          const { committed, hard } = recovered.buckets[number]!;
+          const end = await damaged.cutDamage();
+          const cut = {
+            base: end,
+            end,
+            committed: Math.max(committed, end.logIndex),
+            hard,
+            damage: null,
+            suspect: false,
+          };
+          journal.putTruncation(number, end, cut.committed);
+          return buckets[number] = await Bucket.open(context, number, cut);
+        },
       });
     } catch (error) {
       // Their maintenance goes on in the folder: not after the lock is given back. This error is the one to tell.
@@ -388,6 +414,11 @@ export class Database implements EventStore {
 
   partitionOfKey(partitionKey: string): number {
     return this.#partitionOf(requireUuid(partitionKey, "partition key"));
+  }
+
+  /** A bucket for its replica. Only with a group. */
+  replicated(number: number): ReplicatedBucket {
+    return this.#replicated[number]!;
   }
 
   status(): StoreStatus {

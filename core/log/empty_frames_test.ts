@@ -57,7 +57,7 @@ async function planted(): Promise<MemoryDisk> {
   const environment = new SeededEnvironment(3);
   const recovered = await recover(disk, DIR, salt);
   const journal = await Journal.open(
-    { disk, environment, folder: `${DIR}/journal`, salt, fileBytes: SIZES.journalBytes },
+    { disk, environment, folder: `${DIR}/journal`, salt, fileBytes: SIZES.journalBytes, hasReplicas: false },
     {
       ends: () => recovered.buckets.map(({ end }) => end),
       committed: () => recovered.buckets.map(({ end }) => end.logIndex),

@@ -17,6 +17,7 @@
  * @module
  */
 import { endProcess, type Environment } from "../environment.ts";
+import { CutNotes } from "./cut_notes.ts";
 import { type Disk, type DiskFile, isUnreadable } from "./disk.ts";
 import { setUint53 } from "./format.ts";
 import {
@@ -79,6 +80,8 @@ export interface JournalOptions {
   salt: Uint8Array;
   /** Of each of the two files. */
   fileBytes: number;
+  /** Whether logs may be cut: their buckets have replicas. */
+  hasReplicas: boolean;
 }
 
 /** How the buckets stand, for the header that a file gets. */
@@ -103,6 +106,8 @@ export class Journal {
   readonly #options: JournalOptions;
   readonly #buckets: JournaledBuckets;
   readonly #files: DiskFile[];
+  /** Null where no log is ever cut. */
+  #cutNotes: CutNotes | null = null;
   /** Up to where their lengths are durable. */
   readonly #syncedBytes: number[];
   #current: number;
@@ -152,7 +157,7 @@ export class Journal {
 
   /** Makes the two files of a new data folder, all blocks written, so that no later write has to find room. */
   static async create(
-    { disk, folder, fileBytes, salt }: Omit<JournalOptions, "environment">,
+    { disk, folder, fileBytes, salt }: Omit<JournalOptions, "environment" | "hasReplicas">,
     ends: LogEnd[],
   ): Promise<void> {
     disk.makeFolder(folder);
@@ -203,6 +208,9 @@ export class Journal {
     // In both files: what the newest header knows of a loss must not go with that header.
     await journal.#beginSynced();
     await journal.#beginSynced();
+    if (options.hasReplicas) {
+      journal.#cutNotes = await CutNotes.open(disk, folder, options.salt, recovered.buckets.length);
+    }
     return journal;
   }
 
@@ -257,9 +265,11 @@ export class Journal {
     this.#recordCount++;
   }
 
-  /** The log of a bucket ends at `end` now. @throws {NoSpace} */
-  putTruncation(bucket: number, { segment, offset, logIndex, chain }: LogEnd, committed: number): void {
+  /** The log of a bucket will end at `end` as soon as the caller has cut it. Nothing is cut yet. @throws {NoSpace} */
+  putTruncation(bucket: number, end: LogEnd, committed: number): void {
+    const { segment, offset, logIndex, chain } = end;
     this.reserve(TRUNCATION_BYTES);
+    this.#cutNotes!.note(bucket, this.#nextBatch, end);
     const at = this.length + RECORD_HEADER_BYTES;
     const length = TRUNCATION_BYTES;
     putRecordHeader(this.view, this.length, { kind: RECORD_TRUNCATION, bucket, segment, offset, length, committed });
@@ -362,6 +372,7 @@ export class Journal {
       await this.#beginSynced();
     }
     for (const file of this.#files) file.close();
+    this.#cutNotes?.close();
   }
 
   /** Goes over to the other file, with nothing to redo: all segments are synced up to their ends. */

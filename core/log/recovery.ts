@@ -17,6 +17,7 @@
  * @module
  */
 import { Damaged } from "../errors.ts";
+import { readCutNotes } from "./cut_notes.ts";
 import { type Disk, type DiskFile, isUnreadable } from "./disk.ts";
 import { Chain, encodeSegmentHeader, Frame, frameBytesAt, getUint53, SEGMENT_HEADER_BYTES } from "./format.ts";
 import { JOURNAL_FILES } from "./journal.ts";
@@ -77,7 +78,12 @@ export async function recover(disk: Disk, dir: string, salt: Uint8Array): Promis
     return disk.exists(path) ? disk.open(path, "read") : null;
   });
   try {
-    return await redo(disk, dir, files.map((file, i) => journalFile(file, `${folder}/${JOURNAL_FILES[i]}`, salt)));
+    return await redo(
+      disk,
+      dir,
+      salt,
+      files.map((file, i) => journalFile(file, `${folder}/${JOURNAL_FILES[i]}`, salt)),
+    );
   } finally {
     for (const file of files) file?.close();
   }
@@ -136,7 +142,7 @@ function readAt(file: DiskFile, into: Uint8Array, offset: number): number {
   }
 }
 
-async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Recovered> {
+async function redo(disk: Disk, dir: string, salt: Uint8Array, files: JournalFile[]): Promise<Recovered> {
   const newest = newestHeader(files);
   const header = files[newest]!.header as JournalHeader;
   const batches = new Map<number, { file: number; place: BatchPlace }>();
@@ -162,6 +168,16 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
   }));
   const ends = header.ends.map((base) => new Map([[base.segment, base.offset]]));
   const writer = new SegmentWriter(disk, dir);
+  const truncate = (number: number, end: LogEnd) => {
+    const bucket = buckets[number]!;
+    bucket.end = end;
+    // What was synced goes only so far now.
+    if (isBefore(end, bucket.base)) bucket.base = { ...end, lost: bucket.base.lost };
+    for (const segment of ends[number]!.keys()) if (segment > end.segment) ends[number]!.delete(segment);
+    writer.removeAfter(number, end.segment);
+    writer.cut(number, end.segment, end.offset);
+    ends[number]!.set(end.segment, end.offset);
+  };
   let lost: Damaged | null = null;
   let after: { file: number; offset: number } = { file: newest, offset: BLOCK_BYTES };
   let next = header.redoFrom;
@@ -189,15 +205,7 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
         continue;
       }
       if (record.kind === RECORD_TRUNCATION) {
-        bucket.end = truncatedEnd(record);
-        // What was synced goes only so far now.
-        if (isBefore(bucket.end, bucket.base)) bucket.base = { ...bucket.end, lost: bucket.base.lost };
-        for (const segment of ends[record.bucket]!.keys()) {
-          if (segment > bucket.end.segment) ends[record.bucket]!.delete(segment);
-        }
-        writer.removeAfter(record.bucket, bucket.end.segment);
-        writer.cut(record.bucket, bucket.end.segment, bucket.end.offset);
-        ends[record.bucket]!.set(bucket.end.segment, bucket.end.offset);
+        truncate(record.bucket, truncatedEnd(record));
         continue;
       }
       // Should the batch that is lost be one of this bucket's, the chain of these frames will not fit.
@@ -207,6 +215,9 @@ async function redo(disk: Disk, dir: string, files: JournalFile[]): Promise<Reco
       bucket.end = endOf(record, files[batch.file]!.path, batch.place.offset);
       ends[record.bucket]!.set(bucket.end.segment, bucket.end.offset);
     }
+  }
+  for (const [number, note] of readCutNotes(disk, `${dir}/journal`, salt, buckets.length).entries()) {
+    if (note !== null && note.batch > lastBatch) truncate(number, note.end);
   }
   for (const [i, { path, bytes }] of files.entries()) {
     if (bytes >= header.fileBytes[i]!) continue;
