@@ -94,6 +94,13 @@ export class Bucket {
   readonly #cache: HeadCache;
   /** What the log has behind the watermark. */
   readonly uncommitted: Uncommitted;
+  /** As `noteDamage`, of what was read past the indexes. */
+  noteLogDamage(reason: string): Damaged {
+    const damage = new Damaged(segmentsFolder(this.#context.dir, this.number), 0, reason);
+    this.noteDamage(damage, null);
+    return damage;
+  }
+
   /** Where the log ended when the last batch was put together, and when the last one was that is durable. */
   #sealedEnd!: LogEnd;
   #durableEnd!: LogEnd;

@@ -10,6 +10,7 @@
  */
 import type { Bucket, Segment } from "./bucket.ts";
 import { Damaged } from "./errors.ts";
+import { isUnreadable } from "./log/disk.ts";
 import { IndexDamaged } from "./index/segment_index.ts";
 import type { FilePool } from "./log/file_pool.ts";
 import { Chain, type Frame, FRAME_PREFIX_BYTES, frameBytesAt, SEGMENT_HEADER_BYTES } from "./log/format.ts";
@@ -106,7 +107,12 @@ export class LogReader {
 
   #readBytes({ path }: Segment, offset: number, bytes: number): Uint8Array {
     const into = new Uint8Array(bytes);
-    return into.subarray(0, this.#pool.read(path, into, offset));
+    try {
+      return into.subarray(0, this.#pool.read(path, into, offset));
+    } catch (error) {
+      if (!isUnreadable(error)) throw error;
+      throw this.#bucket.noteLogDamage(`it cannot be read: ${(error as Error).message}`);
+    }
   }
 
   #frame(logIndex: number): Frame {

@@ -38,6 +38,11 @@ export class ReplicatedBucket {
     return this.#bucket.damage;
   }
 
+  /** What was read of the log is not what was written. Returns it, to be thrown. */
+  noteDamage(reason: string): Damaged {
+    return this.#bucket.noteLogDamage(reason);
+  }
+
   /** One past the last entry. */
   get end(): number {
     return this.#bucket.log.end.logIndex;
