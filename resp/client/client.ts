@@ -8,7 +8,7 @@
  * @module
  */
 import { type Environment, systemEnvironment } from "../../core/environment.ts";
-import { InvalidArgument, LimitExceeded, NoSuchPartition, OutcomeUnknown, StoreClosed } from "../../core/errors.ts";
+import { InvalidArgument, LimitExceeded, NoSuchPartition, StoreClosed } from "../../core/errors.ts";
 import {
   admit,
   type AdmittedTransaction,
@@ -115,10 +115,7 @@ export class Client implements Omit<EventStore, "status"> {
       ),
     };
     const words = events.length === 1 ? eappend(repeatable, admitted) : emappend(repeatable, admitted);
-    const reply = await this.#reconnecting.ask(commandOf(words), repeatable).catch((error) => {
-      if (error instanceof OutcomeUnknown) error.transaction = repeatable;
-      throw error;
-    });
+    const reply = await this.#reconnecting.ask(commandOf(words), repeatable);
     return events.length === 1 ? appendedOf(reply, events[0]!.streamId) : transactionOf(reply, repeatable);
   }
 

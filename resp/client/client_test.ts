@@ -179,6 +179,40 @@ Deno.test("an append whose outcome is unknown says how to repeat it, with the id
   });
 });
 
+Deno.test("an append that was sent over a lost link, and is refused when it is sent again, may be stored all the same", async () => {
+  const refusals: [reply: string, of: abstract new (...args: never[]) => Error][] = [
+    ["TRYAGAIN the leader is changing", OutcomeUnknown],
+    ["CLUSTERDOWN no replica of bucket 2", OutcomeUnknown],
+    ["INSUFFICIENTREPLICAS 1 of 3", OutcomeUnknown],
+    ["ACTORSTOPPED The store is closed", OutcomeUnknown],
+    ["DISKFULL there is no room", OutcomeUnknown],
+    ["NEWCODE of a newer server", OutcomeUnknown],
+    // These would be so whenever it came; had it been stored, the answer would be that of the first time.
+    [`WRONGVER stream "s" of partition key ${KEY}: expected version 3, current version 4`, WrongExpectedVersion],
+    ["INVALIDARG no good", InvalidArgument],
+  ];
+  for (const [reply, Class] of refusals) {
+    let sent = 0;
+    await using server = new ScriptedServer(([command]) => {
+      if (command === "EAPPEND") sent++;
+      return sent === 1 ? null : command === "PING" ? "+PONG\r\n" : `-${reply}\r\n`;
+    });
+    await using client = await connect(server.address);
+    const call = failureOf(client.append({ partitionKey: KEY, events: [event("s")] }));
+    const read = failureOf(client.streamVersion("s"));
+    await server.until(([command]) => command === "EAPPEND");
+    server.cut();
+    const error = await call;
+    assert.equal(error.constructor, Class, reply);
+    assert.notEqual((await read).constructor, OutcomeUnknown, "a read stores nothing");
+    if (!(error instanceof OutcomeUnknown)) continue;
+    assert.match(error.message, /may be stored/);
+    assert.ok(error.cause instanceof Error && error.transaction!.events[0]!.eventId !== undefined);
+    // One that was sent once was refused, and that is that.
+    assert.notEqual((await failureOf(client.append({ events: [event("s")] }))).constructor, OutcomeUnknown);
+  }
+});
+
 // Reads.
 
 Deno.test("reads send how new they must be", async () => {
