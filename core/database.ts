@@ -31,6 +31,7 @@ import {
   type StreamIdentity,
   type Transaction,
 } from "./event.ts";
+import { onlyPartition, requireReadable } from "./freshness.ts";
 import { BlockCache } from "./index/block_cache.ts";
 import { absentGroup, aloneGroup, type Group } from "./group.ts";
 import { FilterMemory } from "./index/filter_memory.ts";
@@ -49,6 +50,7 @@ import { type PageTaker, type Range, RecordPage, scanPartition, scanStream, Sunk
 import { BucketSource, PartitionSource, type Source, StreamsSource } from "./source.ts";
 import {
   type EventStore,
+  type Freshness,
   type PartitionSelection,
   type ReadOptions,
   requireStart,
@@ -312,10 +314,12 @@ export class Database implements EventStore {
     this.#queue.append(admitted, receiver);
   }
 
-  async event(eventId: string | Uint8Array): Promise<EventRecord | null> {
+  async event(eventId: string | Uint8Array, freshness: Freshness = {}): Promise<EventRecord | null> {
     this.#requireOpen();
     const id = requireUuid(eventId, "event id");
-    const bucket = this.#bucketOf(partitionOf(partitionHash(id), this.partitionCount));
+    const partition = partitionOf(partitionHash(id), this.partitionCount);
+    this.#requireReadable(partition, freshness);
+    const bucket = this.#bucketOf(partition);
     return await bucket.lookUp(() => bucket.findEvent(id)?.record() ?? null);
   }
 
@@ -325,7 +329,7 @@ export class Database implements EventStore {
     const range = rangeOf(options);
     const partition = this.#partitionOf(stream.partitionKey);
     const bucket = this.#bucketOf(partition);
-    return this.#scan((page) => scanStream(bucket, this.#pool, partition, stream, range, page));
+    return this.#scan(partition, options, (page) => scanStream(bucket, this.#pool, partition, stream, range, page));
   }
 
   readPartition(partition: number, options: ReadOptions = {}): Scan {
@@ -333,11 +337,14 @@ export class Database implements EventStore {
     this.#requirePartition(partition);
     const range = rangeOf(options);
     const bucket = this.#bucketOf(partition);
-    return this.#scan((page) => scanPartition(bucket, this.#pool, partition, range, page));
+    return this.#scan(partition, options, (page) => scanPartition(bucket, this.#pool, partition, range, page));
   }
 
-  async subscribe(selection: Selection): Promise<Subscription> {
+  async subscribe(selection: Selection, freshness: Freshness = {}): Promise<Subscription> {
     this.#requireOpen();
+    if (freshness.atLeast !== undefined) {
+      this.#requireReadable(onlyPartition(selection, this.partitionCount), freshness);
+    }
     const sources = "partitions" in selection
       ? this.#partitionSources(selection)
       : await this.#streamSources(selection);
@@ -397,18 +404,21 @@ export class Database implements EventStore {
     );
   }
 
-  async streamVersion(streamId: string, options: StreamOptions = {}): Promise<number | null> {
+  async streamVersion(streamId: string, options: StreamOptions & Freshness = {}): Promise<number | null> {
     this.#requireOpen();
     const stream = this.#identify(streamId, options);
-    const bucket = this.#bucketOf(this.#partitionOf(stream.partitionKey));
+    const partition = this.#partitionOf(stream.partitionKey);
+    this.#requireReadable(partition, options);
+    const bucket = this.#bucketOf(partition);
     const head = await bucket.lookUp(() => bucket.streamHead(stream));
     return head === null ? null : head.version;
   }
 
   // deno-lint-ignore require-await -- an error must be a rejection
-  async partitionSequence(partition: number): Promise<number | null> {
+  async partitionSequence(partition: number, freshness: Freshness = {}): Promise<number | null> {
     this.#requireOpen();
     this.#requirePartition(partition);
+    this.#requireReadable(partition, freshness);
     return this.#bucketOf(partition).partitionHead(partition);
   }
 
@@ -476,25 +486,40 @@ export class Database implements EventStore {
     if (this.#closing !== null) throw new StoreClosed();
   }
 
-  #scan(pagesInto: (page: PageTaker) => AsyncGenerator<number>): Scan {
+  #scan(partition: number, freshness: Freshness, pagesInto: (page: PageTaker) => AsyncGenerator<number>): Scan {
     return new Scan(
-      () => this.#records(pagesInto),
-      (sink) => this.#whileOpen(pagesInto(new SunkPage(sink))),
+      () => this.#records(partition, freshness, pagesInto),
+      (sink) => this.#whileOpen(partition, freshness, pagesInto(new SunkPage(sink))),
     );
   }
 
-  async *#records(pagesInto: (page: PageTaker) => AsyncGenerator<number>): AsyncGenerator<EventRecord[]> {
+  async *#records(
+    partition: number,
+    freshness: Freshness,
+    pagesInto: (page: PageTaker) => AsyncGenerator<number>,
+  ): AsyncGenerator<EventRecord[]> {
     const page = new RecordPage();
-    for await (const _ of this.#whileOpen(pagesInto(page))) yield page.records;
+    for await (const _ of this.#whileOpen(partition, freshness, pagesInto(page))) yield page.records;
   }
 
-  async *#whileOpen(pages: AsyncGenerator<number>): AsyncGenerator<number> {
+  async *#whileOpen(
+    partition: number,
+    freshness: Freshness,
+    pages: AsyncGenerator<number>,
+  ): AsyncGenerator<number> {
+    this.#requireOpen();
+    this.#requireReadable(partition, freshness);
     for (;;) {
       this.#requireOpen();
       const { done, value } = await pages.next();
       if (done) return;
       yield value;
     }
+  }
+
+  /** `fromLeader` asks for nothing more: what this store does not have was acknowledged by nobody. */
+  #requireReadable(partition: number, { atLeast }: Freshness): void {
+    if (atLeast !== undefined) requireReadable(partition, this.#bucketOf(partition).partitionHead(partition), atLeast);
   }
 
   #identify(streamId: string, { partitionKey }: StreamOptions) {

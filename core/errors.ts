@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { Transaction } from "./event.ts";
 import type { ExpectedVersion } from "./version.ts";
 
 /** An argument that no store could accept: a bad stream id, an id that does not fit its partition key. */
@@ -109,4 +110,6 @@ export class TryAgain extends Error {
 /** The events may be stored, now or soon, or never: nobody can say. The same append with the same event ids finds out. */
 export class OutcomeUnknown extends Error {
   override readonly name = "OutcomeUnknown";
+  /** What was appended, with event ids that the writer may not have given; null where there is no more than it gave. */
+  transaction: Transaction | null = null;
 }

@@ -20,9 +20,11 @@ import {
   type Transaction,
   TRANSACTION_BYTES_MAX,
 } from "./event.ts";
+import { onlyPartition, requireReadable } from "./freshness.ts";
 import { partitionHash, partitionOf } from "./placement.ts";
 import {
   type EventStore,
+  type Freshness,
   type ReadOptions,
   requireStart,
   Scan,
@@ -82,10 +84,12 @@ export class MemoryStore implements EventStore {
     });
   }
 
-  event(eventId: string | Uint8Array): Promise<EventRecord | null> {
+  event(eventId: string | Uint8Array, freshness: Freshness = {}): Promise<EventRecord | null> {
     return promiseOf(() => {
       this.#assertOpen();
-      const stored = this.#stored.get(formatUuid(requireUuid(eventId, "event id")));
+      const id = requireUuid(eventId, "event id");
+      this.#assertReadable(partitionOf(partitionHash(id), this.partitionCount), freshness);
+      const stored = this.#stored.get(formatUuid(id));
       return stored === undefined ? null : copyOf(stored.record);
     });
   }
@@ -93,32 +97,39 @@ export class MemoryStore implements EventStore {
   readStream(streamId: string, options: ReadOptions & StreamOptions = {}): Scan {
     this.#assertOpen();
     const key = this.#streamKey(streamId, options);
-    return this.#scan(() => this.#streams.get(key) ?? [], options);
+    return this.#scan(() => this.#streams.get(key) ?? [], partitionOfStream(key, this), options);
   }
 
   readPartition(partition: number, options: ReadOptions = {}): Scan {
     this.#assertOpen();
     const records = this.#partition(partition);
-    return this.#scan(() => records, options);
+    return this.#scan(() => records, partition, options);
   }
 
-  streamVersion(streamId: string, options: StreamOptions = {}): Promise<number | null> {
+  streamVersion(streamId: string, options: StreamOptions & Freshness = {}): Promise<number | null> {
     return promiseOf(() => {
       this.#assertOpen();
-      return lastOf(this.#streams.get(this.#streamKey(streamId, options)) ?? []);
+      const key = this.#streamKey(streamId, options);
+      this.#assertReadable(partitionOfStream(key, this), options);
+      return lastOf(this.#streams.get(key) ?? []);
     });
   }
 
-  partitionSequence(partition: number): Promise<number | null> {
+  partitionSequence(partition: number, freshness: Freshness = {}): Promise<number | null> {
     return promiseOf(() => {
       this.#assertOpen();
-      return lastOf(this.#partition(partition));
+      const last = lastOf(this.#partition(partition));
+      this.#assertReadable(partition, freshness);
+      return last;
     });
   }
 
-  subscribe(selection: Selection): Promise<Subscription> {
+  subscribe(selection: Selection, freshness: Freshness = {}): Promise<Subscription> {
     return promiseOf(() => {
       this.#assertOpen();
+      if (freshness.atLeast !== undefined) {
+        this.#assertReadable(onlyPartition(selection, this.partitionCount), freshness);
+      }
       return new MemorySubscription(this.#watchers, () => this.#assertOpen(), this.#followed(selection));
     });
   }
@@ -142,7 +153,7 @@ export class MemoryStore implements EventStore {
       const key = this.#streamKey(streamId, { partitionKey });
       const start = requireStart(from);
       if (!starts.has(key)) starts.set(key, start === "latest" ? this.#streams.get(key)?.length ?? 0 : start);
-      partitions.add(this.#partition(this.partitionOfKey(key.slice(0, 36))));
+      partitions.add(this.#partition(partitionOfStream(key, this)));
     }
     const wants = ({ partitionKey, streamId, version }: EventRecord) => {
       const start = starts.get(streamKey(partitionKey, streamId));
@@ -225,9 +236,13 @@ export class MemoryStore implements EventStore {
     });
   }
 
-  #scan(list: () => EventRecord[], { from = 0, end = Infinity, direction, limit = Infinity }: ReadOptions): Scan {
+  #scan(list: () => EventRecord[], partition: number, options: ReadOptions): Scan {
+    const { from = 0, end = Infinity, direction, limit = Infinity } = options;
     const assertOpen = () => this.#assertOpen();
+    const assertReadable = () => this.#assertReadable(partition, options);
     return new Scan(async function* () {
+      assertOpen();
+      assertReadable();
       const range = list().slice(Math.max(0, from), Math.max(0, end));
       if (direction === "backward") range.reverse();
       const wanted = range.slice(0, Math.max(0, limit));
@@ -248,6 +263,10 @@ export class MemoryStore implements EventStore {
     const records = this.#partitions[partition];
     if (records === undefined) throw new NoSuchPartition(partition, this.partitionCount);
     return records;
+  }
+
+  #assertReadable(partition: number, { atLeast }: Freshness): void {
+    if (atLeast !== undefined) requireReadable(partition, lastOf(this.#partition(partition)), atLeast);
   }
 
   #assertOpen(): void {
@@ -376,6 +395,10 @@ function resultOf(records: EventRecord[]): AppendResult {
 
 function streamKey(partitionKey: string, streamId: string): string {
   return partitionKey + streamId;
+}
+
+function partitionOfStream(key: string, store: MemoryStore): number {
+  return store.partitionOfKey(key.slice(0, 36));
 }
 
 function lastOf(records: EventRecord[]): number | null {

@@ -10,7 +10,10 @@
 import { InvalidArgument } from "./errors.ts";
 import type { AppendReceiver, AppendResult, EventRecord, StoredEvent, Transaction } from "./event.ts";
 
-/** How new what is read must be. A lone node has all that there is; a replica may be behind. */
+/**
+ * How new what is read must be. A lone node has all that there is; a replica may be behind. Who cannot give it, or not
+ * soon, refuses the read with `TryAgain`: a scan when it is iterated.
+ */
 export interface Freshness {
   /** The sequence of the partition that must be readable first: what an append has told its writer, at whatever node. */
   atLeast?: number;
@@ -211,7 +214,10 @@ export interface EventStore extends AsyncDisposable {
    */
   appendFor?(transaction: Transaction, receiver: AppendReceiver): void;
 
-  /** The event of this id, null if there is none. @throws {InvalidArgument} not a UUID */
+  /**
+   * The event of this id, null if there is none. Its partition is that of the hash in the id.
+   * @throws {InvalidArgument} not a UUID
+   */
   event(eventId: string | Uint8Array, freshness?: Freshness): Promise<EventRecord | null>;
 
   /** Events of a stream between two versions. @throws {InvalidArgument} a bad stream id or partition key */
@@ -222,7 +228,7 @@ export interface EventStore extends AsyncDisposable {
 
   /**
    * Follows partitions or streams. What is appended after the promise has resolved is after its `latest`.
-   * @throws {InvalidArgument} a bad stream id, partition key or start
+   * @throws {InvalidArgument} a bad stream id, partition key or start; `atLeast` for what is not of one partition
    */
   subscribe(selection: Selection, freshness?: Freshness): Promise<Subscription>;
 

@@ -16,11 +16,12 @@ import {
   LimitExceeded,
   NoSuchPartition,
   StoreClosed,
+  TryAgain,
   WrongExpectedVersion,
 } from "./errors.ts";
 import { type EventRecord, type NewEvent, TIMESTAMP_MS_MAX, TRANSACTION_BYTES_MAX } from "./event.ts";
 import { partitionHash } from "./placement.ts";
-import type { EventStore, ReadOptions, Scan, Selection, Start, Subscription } from "./store.ts";
+import type { EventStore, Freshness, ReadOptions, Scan, Selection, Start, Subscription } from "./store.ts";
 import { formatUuid, newEventId, parseUuid } from "./uuid.ts";
 import type { ExpectedVersion } from "./version.ts";
 
@@ -577,6 +578,79 @@ export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): v
   });
 
   // Many at a time.
+
+  /** Every read that there is of one partition, that of `KEY`. */
+  const freshReads: Record<string, (store: EventStore, freshness: Freshness) => Promise<unknown>> = {
+    "event()": async (store, freshness) => await store.event(eventId(KEY, 1), freshness),
+    "event() of what is not there": async (store, freshness) => await store.event(eventId(KEY, 9), freshness),
+    "readStream()": async (store, freshness) =>
+      await read(store.readStream("s", { partitionKey: KEY, limit: 1, ...freshness })),
+    "readPartition()": async (store, freshness) => await read(store.readPartition(25, { limit: 1, ...freshness })),
+    "streamVersion()": async (store, freshness) => await store.streamVersion("s", { partitionKey: KEY, ...freshness }),
+    "partitionSequence()": async (store, freshness) => await store.partitionSequence(25, freshness),
+    "subscribe() to a partition": async (store, freshness) => {
+      using subscription = await store.subscribe({ partitions: [25], from: 0 }, freshness);
+      return (await take(subscription, 1)).map(plain);
+    },
+    "subscribe() to streams": async (store, freshness) => {
+      const streams = [KEY, samePartition(KEY)].map((partitionKey) => ({ streamId: "s", partitionKey, from: 0 }));
+      using subscription = await store.subscribe({ streams }, freshness);
+      return (await take(subscription, 1)).map(plain);
+    },
+  };
+  for (const [what, read] of Object.entries(freshReads)) {
+    test(`${what} that needs a sequence is refused until that is readable`, async (store) => {
+      await store.append({ events: [event("user-1"), event("user-1"), event("user-1"), event("user-1")] }); // Of another partition.
+      await rejected(read(store, { atLeast: 0 }), TryAgain);
+      await store.append({ partitionKey: KEY, events: [{ ...event("s"), eventId: eventId(KEY, 1) }, event("t")] });
+      for (
+        const freshness of [{ atLeast: 0 }, { atLeast: 1 }, { fromLeader: true }, { atLeast: 1, fromLeader: true }]
+      ) {
+        assert.deepEqual(await read(store, freshness), await read(store, {}));
+      }
+      for (
+        const freshness of [{ atLeast: 2 }, { atLeast: 2, fromLeader: true }, { atLeast: Number.MAX_SAFE_INTEGER }]
+      ) {
+        assert.match(
+          (await rejected(read(store, freshness), TryAgain)).message,
+          /\b25\b.*\b(2|9007199254740991)\b.*\b1\b/,
+        );
+      }
+      await store.append({ partitionKey: KEY, events: [event("t")] });
+      assert.deepEqual(await read(store, { atLeast: 2 }), await read(store, {}));
+      for (const atLeast of [-1, 0.5, NaN, 2 ** 53]) await rejected(read(store, { atLeast }), InvalidArgument);
+    });
+  }
+
+  test("a scan that needs a sequence is refused when it is iterated, and not before", async (store) => {
+    const scans = [
+      store.readPartition(25, { atLeast: 1 }),
+      store.readStream("s", { partitionKey: KEY, atLeast: 0, direction: "backward" }),
+    ];
+    await store.append({ partitionKey: KEY, events: [event("s")] });
+    await rejected(read(scans[0]!), TryAgain);
+    assert.equal((await read(scans[1]!)).length, 1);
+  });
+
+  test("subscribe() takes a sequence for one partition, and none for several", async (store) => {
+    await store.append({ partitionKey: KEY, events: [event("s"), event("s")] });
+    await store.append({ partitionKey: OTHER_KEY, events: [event("s"), event("s")] });
+    const several: Selection[] = [
+      { partitions: "all" },
+      { partitions: [25, store.partitionOfKey(OTHER_KEY)], from: 0 },
+      { partitions: [] },
+      { partitions: [32] },
+      { streams: [KEY, OTHER_KEY].map((partitionKey) => ({ streamId: "s", partitionKey, from: 0 })) },
+    ];
+    for (const selection of several) {
+      await rejected(store.subscribe(selection, { atLeast: 0 }), InvalidArgument);
+      using _ = await store.subscribe(selection, { fromLeader: true });
+    }
+    using subscription = await store.subscribe({ partitions: [25, 25, 32] }, { atLeast: 1 });
+    await store.append({ partitionKey: KEY, events: [event("s", "Latest")] });
+    assert.deepEqual((await take(subscription, 1)).map(({ name }) => name), ["Latest"]);
+    await rejected(store.subscribe({ streams: [{ streamId: "" }] }, { atLeast: 0 }), InvalidArgument);
+  });
 
   test("of many writers that expect the same version exactly one wins", async (store) => {
     for (let version = 0; version < 10; version++) {

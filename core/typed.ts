@@ -30,7 +30,7 @@
  */
 import { InvalidArgument } from "./errors.ts";
 import type { AppendResult, EventRecord, NewEvent } from "./event.ts";
-import type { EventStore, ReadOptions, Selection, StreamOptions, Subscription } from "./store.ts";
+import type { EventStore, Freshness, ReadOptions, Selection, StreamOptions, Subscription } from "./store.ts";
 import type { ExpectedVersion } from "./version.ts";
 
 /** What events are: a union of such. `data` is what JSON can hold, or undefined, which is an empty payload. */
@@ -143,8 +143,8 @@ export class TypedStore<E extends EventShape> {
   }
 
   /** Follows partitions or streams: see `EventStore.subscribe`. */
-  async subscribe(selection: Selection): Promise<TypedSubscription<E>> {
-    return new TypedSubscription(await this.store.subscribe(selection));
+  async subscribe(selection: Selection, freshness?: Freshness): Promise<TypedSubscription<E>> {
+    return new TypedSubscription(await this.store.subscribe(selection, freshness));
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { InvalidArgument, WrongExpectedVersion } from "./errors.ts";
+import { InvalidArgument, TryAgain, WrongExpectedVersion } from "./errors.ts";
 import { MemoryStore } from "./memory_store.ts";
 import { NotJson, typed } from "./typed.ts";
 
@@ -35,6 +35,17 @@ Deno.test("a typed view gives back what was appended, by stream, by partition an
   }
   assert.deepEqual(followed, ["0 Opened", "1 Deposited", "2 Closed"]);
   assert.equal(subscription.untyped.closed, true);
+});
+
+Deno.test("a typed view asks for what is new enough", async () => {
+  await using store = new MemoryStore();
+  const accounts = typed<AccountEvent>(store);
+  await accounts.append("a", [{ name: "Closed" }], { partitionKey: KEY });
+  const partition = 25;
+  (await accounts.subscribe({ partitions: [partition] }, { atLeast: 0 })).close();
+  await assert.rejects(accounts.subscribe({ partitions: [partition] }, { atLeast: 1 }), TryAgain);
+  await assert.rejects(Array.fromAsync(accounts.readPartition(partition, { atLeast: 1 })), TryAgain);
+  assert.equal((await Array.fromAsync(accounts.readStream("a", { partitionKey: KEY, atLeast: 0 }))).length, 1);
 });
 
 Deno.test("expectedVersion holds for the stream as it was before the append", async () => {

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { setImmediate } from "node:timers";
 import { systemEnvironment } from "../core/environment.ts";
-import { Damaged } from "../core/errors.ts";
+import { Damaged, NoReplica, TooFewReplicas, TryAgain } from "../core/errors.ts";
 import { MemoryStore } from "../core/memory_store.ts";
 import { type ReadOptions, Scan, type Selection, type Subscription } from "../core/store.ts";
 import { Deliveries, type PushLink, type Replies } from "./deliveries.ts";
@@ -295,6 +295,26 @@ Deno.test("a read that fails after a push, before its own reply, is an error and
     store.gate.resolve();
     assert.match(await client.reply(), /^-READERR /);
     assert.equal(await client.ask("PING"), "+PONG");
+  });
+});
+
+Deno.test("a subscription that a cluster cannot go on with ends with the code that says so", async () => {
+  const store = new WatchedStore();
+  await withHouse(store, async ({ connect, append }) => {
+    const client = await connect();
+    const ends: [Error, string][] = [
+      [new NoReplica("no replica of bucket 2"), "CLUSTERDOWN no replica of bucket 2"],
+      [new TryAgain("the leader is changing"), "TRYAGAIN the leader is changing"],
+      [new TooFewReplicas("1 of 3"), "INSUFFICIENTREPLICAS 1 of 3"],
+    ];
+    for (const [error, text] of ends) {
+      store.beforeRead = () => Promise.reject(error);
+      const id = await subscribe(client, "ESUB", "s");
+      await append("E");
+      assert.equal(await client.reply(), `>[+error, +${id}, $"${text}"]`);
+      assert.match(await client.ask("EACK", id, "0"), /^-NOTFOUND /);
+    }
+    assert.equal(store.open, 0);
   });
 });
 

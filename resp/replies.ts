@@ -13,8 +13,12 @@ import {
   DuplicateEventId,
   InvalidArgument,
   LimitExceeded,
+  NoReplica,
   NoSuchPartition,
+  OutcomeUnknown,
   StoreClosed,
+  TooFewReplicas,
+  TryAgain,
   WrongExpectedVersion,
 } from "../core/errors.ts";
 import type { Appended, EventRecord, StoredEvent } from "../core/event.ts";
@@ -194,6 +198,11 @@ export function replyErrorOf(error: unknown, doing: "appends" | "reads" | "answe
   if (error instanceof NoSuchPartition) return new ReplyError("CLUSTERDOWN", error.message);
   if (error instanceof DiskFull) return new ReplyError("DISKFULL", error.message);
   if (error instanceof Damaged) return new ReplyError(doing === "appends" ? "WRITEERR" : "READERR", error.message);
+  if (error instanceof TooFewReplicas) return new ReplyError("INSUFFICIENTREPLICAS", error.message);
+  if (error instanceof NoReplica) return new ReplyError("CLUSTERDOWN", error.message);
+  if (error instanceof TryAgain) return new ReplyError("TRYAGAIN", error.message);
+  // Of no code that a client could take for a failure.
+  if (error instanceof OutcomeUnknown) return new ReplyError("UNKNOWN", error.message);
   // Of the codes that known clients retry, the one for a store that has stopped.
   if (error instanceof StoreClosed) return new ReplyError("ACTORSTOPPED", error.message);
   return null;

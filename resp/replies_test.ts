@@ -5,8 +5,12 @@ import {
   DuplicateEventId,
   InvalidArgument,
   LimitExceeded,
+  NoReplica,
   NoSuchPartition,
+  OutcomeUnknown,
   StoreClosed,
+  TooFewReplicas,
+  TryAgain,
   WrongExpectedVersion,
 } from "../core/errors.ts";
 import { replyErrorOf } from "./replies.ts";
@@ -22,6 +26,10 @@ Deno.test("every error that a store may throw has its code", () => {
     [new DiskFull("x"), "DISKFULL", "DISKFULL"],
     [new Damaged("file", 1, "x"), "WRITEERR", "READERR"],
     [new StoreClosed(), "ACTORSTOPPED", "ACTORSTOPPED"],
+    [new TooFewReplicas("x"), "INSUFFICIENTREPLICAS", "INSUFFICIENTREPLICAS"],
+    [new NoReplica("x"), "CLUSTERDOWN", "CLUSTERDOWN"],
+    [new TryAgain("x"), "TRYAGAIN", "TRYAGAIN"],
+    [new OutcomeUnknown("x"), "UNKNOWN", "UNKNOWN"],
     [new ReplyError("NOPROTO", "x"), "NOPROTO", "NOPROTO"],
   ];
   for (const [error, appending, reading] of codes) {

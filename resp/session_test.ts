@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import type { AppendResult, Transaction } from "../core/event.ts";
 import { setImmediate } from "node:timers";
+import { NoReplica, OutcomeUnknown, TooFewReplicas, TryAgain } from "../core/errors.ts";
+import { appendedOf, type AppendReceiver, type AppendResult, type Transaction } from "../core/event.ts";
 import { MemoryStore } from "../core/memory_store.ts";
 import { Scan } from "../core/store.ts";
 import { listen } from "./mod.ts";
@@ -158,6 +159,47 @@ Deno.test("an unforeseen failure of an append is unknown to the client, and logg
   assert.doesNotMatch(reply, /secret/);
   assert.deepEqual(logged, ["Could not carry out EAPPEND"]);
   await listener.close();
+});
+
+Deno.test("an append of which nobody can say whether it is stored is unknown, and those beside it are answered as ever", async () => {
+  const errors: Record<string, Error> = {
+    unknown: new OutcomeUnknown("the leader was lost"),
+    few: new TooFewReplicas("1 of 3"),
+    none: new NoReplica("nobody"),
+    soon: new TryAgain("the leader is changing"),
+  };
+  class ClusterStore extends MemoryStore {
+    override append(transaction: Transaction): Promise<AppendResult> {
+      const error = errors[transaction.events[0]!.name];
+      return error === undefined ? super.append(transaction) : Promise.reject(error);
+    }
+  }
+  class ToldStore extends ClusterStore {
+    appendFor(transaction: Transaction, receiver: AppendReceiver): void {
+      this.append(transaction).then(appendedOf).then(
+        (appended) => receiver.stored(appended),
+        (error) => receiver.refused(error),
+      );
+    }
+  }
+  for (const store of [new ClusterStore(), new ToldStore()]) {
+    await withStore(store, async (client) => {
+      const key = "5fd81ca5-59bf-4a9e-9149-fce4ee65c033";
+      const names = ["E", "unknown", "few", "E", "none", "soon", "unknown", "E"];
+      const expected = [/\+stream_version, :0/, /^-UNKNOWN the leader was lost$/, /^-INSUFFICIENTREPLICAS 1 of 3$/]
+        .concat([/\+stream_version, :1/, /^-CLUSTERDOWN nobody$/, /^-TRYAGAIN the leader/, /^-UNKNOWN /])
+        .concat([/\+stream_version, :2/]);
+      for (const words of [["EAPPEND", "s"], ["EMAPPEND", key, "s"]]) {
+        await client.raw(joinBytes(names.map((name) => commandOf(...words, name))));
+        for (const reply of expected) assert.match(await client.reply(), reply);
+      }
+      await client.raw(joinBytes([append("unknown"), commandOf("ESVER", "s"), append("unknown"), append("E")]));
+      for (const reply of [/^-UNKNOWN /, /^:2$/, /^-UNKNOWN /, /\+stream_version, :3/]) {
+        assert.match(await client.reply(), reply);
+      }
+      assert.match(await client.ask("EACK", key, "0"), /^-NOTFOUND /); // It says nothing of what is stored.
+    });
+  }
 });
 
 Deno.test("a scan that fails before its first event is an error; one that fails later closes the link", async () => {

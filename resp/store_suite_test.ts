@@ -9,6 +9,7 @@ import { MemoryDisk } from "../core/log/memory_disk.ts";
 import { SeededEnvironment } from "../core/seeded_environment.ts";
 import type {
   EventStore,
+  Freshness,
   ReadOptions,
   Scan,
   Selection,
@@ -39,8 +40,8 @@ class SocketStore implements EventStore {
     return this.client.append(transaction);
   }
 
-  event(eventId: string): Promise<EventRecord | null> {
-    return this.client.event(eventId);
+  event(eventId: string, freshness?: Freshness): Promise<EventRecord | null> {
+    return this.client.event(eventId, freshness);
   }
 
   readStream(streamId: string, options?: ReadOptions & StreamOptions): Scan {
@@ -51,16 +52,16 @@ class SocketStore implements EventStore {
     return this.client.readPartition(partition, options);
   }
 
-  subscribe(selection: Selection): Promise<Subscription> {
-    return this.client.subscribe(selection);
+  subscribe(selection: Selection, freshness?: Freshness): Promise<Subscription> {
+    return this.client.subscribe(selection, freshness);
   }
 
-  streamVersion(streamId: string, options?: StreamOptions): Promise<number | null> {
+  streamVersion(streamId: string, options?: StreamOptions & Freshness): Promise<number | null> {
     return this.client.streamVersion(streamId, options);
   }
 
-  partitionSequence(partition: number): Promise<number | null> {
-    return this.client.partitionSequence(partition);
+  partitionSequence(partition: number, freshness?: Freshness): Promise<number | null> {
+    return this.client.partitionSequence(partition, freshness);
   }
 
   partitionOfKey(partitionKey: string): number {

@@ -19,9 +19,11 @@ import {
   type Transaction,
   TRANSACTION_BYTES_MAX,
 } from "../../core/event.ts";
+import { onlyPartition } from "../../core/freshness.ts";
 import { partitionHash, partitionOf } from "../../core/placement.ts";
 import {
   type EventStore,
+  type Freshness,
   type ReadOptions,
   Scan,
   type Selection,
@@ -117,8 +119,9 @@ export class Client implements Omit<EventStore, "status"> {
     return events.length === 1 ? appendedOf(reply, events[0]!.streamId) : transactionOf(reply, repeatable);
   }
 
-  async event(eventId: string | Uint8Array): Promise<EventRecord | null> {
-    const reply = await this.#ask("EGET", formatUuid(requireUuid(eventId, "event id")));
+  async event(eventId: string | Uint8Array, freshness: Freshness = {}): Promise<EventRecord | null> {
+    const id = formatUuid(requireUuid(eventId, "event id"));
+    const reply = await this.#ask("EGET", id, ...freshnessWords(freshness));
     return reply === null ? null : recordOf(reply);
   }
 
@@ -133,12 +136,12 @@ export class Client implements Omit<EventStore, "status"> {
     return this.#scan(["EPSCAN", this.#requirePartition(partition)], [], options, ({ sequence }) => sequence);
   }
 
-  async streamVersion(streamId: string, options: StreamOptions = {}): Promise<number | null> {
-    return numberOrNull(await this.#ask("ESVER", ...streamWords(streamId, options)));
+  async streamVersion(streamId: string, options: StreamOptions & Freshness = {}): Promise<number | null> {
+    return numberOrNull(await this.#ask("ESVER", ...streamWords(streamId, options), ...freshnessWords(options)));
   }
 
-  async partitionSequence(partition: number): Promise<number | null> {
-    return numberOrNull(await this.#ask("EPSEQ", this.#requirePartition(partition)));
+  async partitionSequence(partition: number, freshness: Freshness = {}): Promise<number | null> {
+    return numberOrNull(await this.#ask("EPSEQ", this.#requirePartition(partition), ...freshnessWords(freshness)));
   }
 
   partitionOfKey(partitionKey: string): number {
@@ -147,12 +150,17 @@ export class Client implements Omit<EventStore, "status"> {
 
   /**
    * Follows partitions or streams, also over links that are lost: nothing is left out and nothing comes twice.
-   * @throws {InvalidArgument} a bad stream id, partition key or start
+   * @throws {InvalidArgument} a bad stream id, partition key or start; `atLeast` for what is not of one partition
    */
-  async subscribe(selection: Selection): Promise<Subscription> {
+  async subscribe(selection: Selection, freshness: Freshness = {}): Promise<Subscription> {
     this.#requireOpen();
     const ask = (...words: Word[]) => this.#ask(...words);
-    const followed = await follow(selection, this.partitionCount, ask);
+    // ESUB and EPSUB have no such options: what they push comes as soon as it can. Only `latest` can be too old.
+    if (freshness.atLeast !== undefined) {
+      await this.partitionSequence(onlyPartition(selection, this.partitionCount), freshness);
+    }
+    const askHead = (...words: Word[]) => this.#ask(...words, ...freshnessWords(freshness));
+    const followed = await follow(selection, this.partitionCount, askHead);
     this.#requireOpen();
     const subscription = new ClientSubscription(this.#reconnecting, this.#pushes, ask, followed, this.#window);
     await subscription.started;
@@ -171,9 +179,10 @@ export class Client implements Omit<EventStore, "status"> {
   #scan(
     command: Word[],
     key: Word[],
-    { from = 0, end = Infinity, direction = "forward", limit = Infinity }: ReadOptions,
+    options: ReadOptions,
     numberOf: (event: EventRecord) => number,
   ): Scan {
+    const { from = 0, end = Infinity, direction = "forward", limit = Infinity } = options;
     const ask = (...words: Word[]) => this.#ask(...words);
     return new Scan(async function* () {
       const backward = direction === "backward";
@@ -192,6 +201,7 @@ export class Client implements Omit<EventStore, "status"> {
           "COUNT",
           Math.min(left, count),
           ...backward ? ["REV"] : [],
+          ...freshnessWords(options), // Of each page: it may come over another link, from another node.
         );
         const { events: page, hasMore } = pageOf(reply);
         if (page.length === 0) return;
@@ -243,6 +253,10 @@ function streamWords(streamId: string, { partitionKey }: StreamOptions): Word[] 
   const given = partitionKey === undefined ? null : requireUuid(partitionKey, "partition key");
   const stream = identify(streamId, given);
   return stream.partitionKeyIsDefault ? [streamId] : [streamId, "PARTITION_KEY", formatUuid(stream.partitionKey)];
+}
+
+function freshnessWords({ atLeast, fromLeader }: Freshness): Word[] {
+  return [...(atLeast === undefined ? [] : ["AT_LEAST", atLeast]), ...(fromLeader ? ["LEADER"] : [])];
 }
 
 function eappend(

@@ -7,13 +7,17 @@ import {
   DuplicateEventId,
   InvalidArgument,
   LimitExceeded,
+  NoReplica,
   NoSuchPartition,
+  OutcomeUnknown,
   StoreClosed,
+  TooFewReplicas,
+  TryAgain,
   WrongExpectedVersion,
 } from "../../core/errors.ts";
 import type { AppendResult, EventRecord, NewEvent, Transaction } from "../../core/event.ts";
 import { MemoryStore } from "../../core/memory_store.ts";
-import type { Selection, Subscription } from "../../core/store.ts";
+import type { Freshness, Selection, Subscription } from "../../core/store.ts";
 import { plain, read } from "../../core/store_suite.ts";
 import { listen, type Listener } from "../mod.ts";
 import { type Client, connect, ConnectionLost, ServerError } from "./mod.ts";
@@ -113,6 +117,9 @@ Deno.test("errors of the store arrive as they were thrown, with their facts", as
     new DiskFull("There is no room"),
     new Damaged("/data/1.segment", 4096, "the checksum is wrong"),
     new StoreClosed(),
+    new TooFewReplicas("1 of 3 replicas"),
+    new NoReplica("no replica of bucket 2"),
+    new TryAgain("the leader is changing"),
   ];
   class FailingStore extends MemoryStore {
     override append(): Promise<AppendResult> {
@@ -136,7 +143,7 @@ Deno.test("errors of the store arrive as they were thrown, with their facts", as
 
 Deno.test("an error without a class has its code", async () => {
   const codes = {
-    EAPPEND: "-UNKNOWN it may be stored\r\n",
+    EAPPEND: "-MAILBOXFULL come back later\r\n",
     ESVER: "-TIMEOUT\r\n",
     EPSEQ: "-WRONGVER in other words\r\n",
   };
@@ -150,7 +157,111 @@ Deno.test("an error without a class has its code", async () => {
     assert.ok(error instanceof ServerError);
     found.push([error.code, error.message]);
   }
-  assert.deepEqual(found, [["UNKNOWN", "it may be stored"], ["TIMEOUT", "TIMEOUT"], ["WRONGVER", "in other words"]]);
+  assert.deepEqual(found, [["MAILBOXFULL", "come back later"], ["TIMEOUT", "TIMEOUT"], ["WRONGVER", "in other words"]]);
+});
+
+Deno.test("an append whose outcome is unknown says how to repeat it, with the id that it got here", async () => {
+  class ForgetfulStore extends MemoryStore {
+    override async append(transaction: Transaction): Promise<AppendResult> {
+      await super.append(transaction);
+      throw new OutcomeUnknown("The leader was lost");
+    }
+  }
+  const store = new ForgetfulStore();
+  await withClient(store, async (client) => {
+    for (const events of [[event("s")], [event("s"), event("t")]]) {
+      const error = await failureOf(client.append({ partitionKey: KEY, events }));
+      assert.ok(error instanceof OutcomeUnknown && error.message === "The leader was lost");
+      const before = store.status().events;
+      await failureOf(client.append(error.transaction!));
+      assert.equal(store.status().events, before, "it was stored, so to repeat it stores nothing");
+    }
+  });
+});
+
+Deno.test("an append that was sent over a lost link, and is refused when it is sent again, may be stored all the same", async () => {
+  const refusals: [reply: string, of: abstract new (...args: never[]) => Error][] = [
+    ["TRYAGAIN the leader is changing", OutcomeUnknown],
+    ["CLUSTERDOWN no replica of bucket 2", OutcomeUnknown],
+    ["INSUFFICIENTREPLICAS 1 of 3", OutcomeUnknown],
+    ["ACTORSTOPPED The store is closed", OutcomeUnknown],
+    ["DISKFULL there is no room", OutcomeUnknown],
+    ["NEWCODE of a newer server", OutcomeUnknown],
+    // These would be so whenever it came; had it been stored, the answer would be that of the first time.
+    [`WRONGVER stream "s" of partition key ${KEY}: expected version 3, current version 4`, WrongExpectedVersion],
+    ["INVALIDARG no good", InvalidArgument],
+  ];
+  for (const [reply, Class] of refusals) {
+    let sent = 0;
+    await using server = new ScriptedServer(([command]) => {
+      if (command === "EAPPEND") sent++;
+      return sent === 1 ? null : command === "PING" ? "+PONG\r\n" : `-${reply}\r\n`;
+    });
+    await using client = await connect(server.address);
+    const call = failureOf(client.append({ partitionKey: KEY, events: [event("s")] }));
+    const read = failureOf(client.streamVersion("s"));
+    await server.until(([command]) => command === "EAPPEND");
+    server.cut();
+    const error = await call;
+    assert.equal(error.constructor, Class, reply);
+    assert.notEqual((await read).constructor, OutcomeUnknown, "a read stores nothing");
+    if (!(error instanceof OutcomeUnknown)) continue;
+    assert.match(error.message, /may be stored/);
+    assert.ok(error.cause instanceof Error && error.transaction!.events[0]!.eventId !== undefined);
+    // One that was sent once was refused, and that is that.
+    assert.notEqual((await failureOf(client.append({ events: [event("s")] }))).constructor, OutcomeUnknown);
+  }
+});
+
+// Reads.
+
+Deno.test("reads send how new they must be", async () => {
+  await using server = new ScriptedServer(([command]) => command === "EGET" ? "_\r\n" : ":7\r\n");
+  await using client = await connect(server.address);
+  await client.streamVersion("s", { atLeast: 5 });
+  await client.partitionSequence(3, { fromLeader: true });
+  await client.event(EVENT_ID, { atLeast: 0, fromLeader: true });
+  assert.deepEqual(server.commands.slice(1), [
+    ["ESVER", "s", "AT_LEAST", "5"],
+    ["EPSEQ", "3", "LEADER"],
+    ["EGET", EVENT_ID, "AT_LEAST", "0", "LEADER"],
+  ]);
+});
+
+Deno.test("a scan says with each page how new it must be", async () => {
+  const asked: (Freshness | undefined)[] = [];
+  class AskedStore extends MemoryStore {
+    override partitionSequence(partition: number, freshness?: Freshness): Promise<number | null> {
+      asked.push(freshness);
+      return super.partitionSequence(partition, freshness);
+    }
+  }
+  const store = new AskedStore();
+  await store.append({ partitionKey: KEY, events: Array.from({ length: 100 }, () => event("s")) });
+  await withClient(store, async (client) => {
+    const freshness = { atLeast: 99, fromLeader: true };
+    assert.equal((await read(client.readPartition(25, freshness))).length, 100);
+    assert.deepEqual(asked, [freshness, freshness]);
+  });
+});
+
+Deno.test("a subscription asks for the newest of what it begins behind", async () => {
+  await using server = new ScriptedServer(([command]) => {
+    return { EPSEQ: ":7\r\n", ESVER: ":3\r\n", EPSUB: `+${ID}\r\n`, ESUB: `+${ID}\r\n` }[command!] ?? "+OK\r\n";
+  });
+  await using client = await connect(server.address);
+  using _ = await client.subscribe({ partitions: [1] }, { atLeast: 5, fromLeader: true });
+  using __ = await client.subscribe({ streams: [{ streamId: "s", partitionKey: KEY }] }, { fromLeader: true });
+  using ___ = await client.subscribe({ partitions: [2], from: 0 }, { fromLeader: true });
+  assert.deepEqual(server.commands.slice(1), [
+    ["EPSEQ", "1", "AT_LEAST", "5", "LEADER"],
+    ["EPSEQ", "1", "AT_LEAST", "5", "LEADER"],
+    ["EPSUB", "1", "FROM", "MAP", "1=8", "WINDOW", "1000"],
+    ["ESVER", "s", "PARTITION_KEY", KEY, "LEADER"],
+    ["ESUB", "s", "PARTITION_KEY", KEY, "FROM", "4", "WINDOW", "1000"],
+    ["EPSUB", "2", "FROM", "MAP", "2=0", "WINDOW", "1000"],
+  ]);
+  await assert.rejects(client.subscribe({ partitions: [1, 2] }, { atLeast: 5 }), InvalidArgument);
 });
 
 // Appends.

@@ -28,6 +28,7 @@ export * from "../../core/errors.ts";
 export type { AppendedEvent, AppendResult, EventRecord, NewEvent, Transaction } from "../../core/event.ts";
 export {
   type EventStore,
+  type Freshness,
   type PartitionSelection,
   type ReadOptions,
   Scan,

@@ -8,14 +8,22 @@
  * When the socket is lost it connects again, with pauses that grow up to a bound and are spread by chance, so that the
  * clients of a server that has restarted do not all come at once. What was in flight is asked again in its old order:
  * reads change nothing, and appends carry event ids, by which the server knows a repeat. If the time runs out, all that
- * waits is refused with `ConnectionLost`; the next call tries anew.
+ * waits is refused with `ConnectionLost`; the next call tries anew. A repeat that is refused because of how things are at
+ * that moment says nothing of what was sent before: that is `OutcomeUnknown`.
  *
  * It knows commands as bytes, and of subscriptions only that they want to be told when the link goes and comes.
  *
  * @module
  */
 import type { Environment } from "../../core/environment.ts";
-import { StoreClosed } from "../../core/errors.ts";
+import {
+  DuplicateEventId,
+  InvalidArgument,
+  LimitExceeded,
+  OutcomeUnknown,
+  StoreClosed,
+  WrongExpectedVersion,
+} from "../../core/errors.ts";
 import type { Transaction } from "../../core/event.ts";
 import { commandOf } from "./command.ts";
 import { type Address, Link, type Question } from "./link.ts";
@@ -43,6 +51,8 @@ export interface Call extends Question {
   readonly repeatable: boolean;
   /** What it appends, if it appends. */
   readonly transaction: Transaction | null;
+  /** Whether a link was lost that it had been sent over. */
+  repeated: boolean;
   /** It will not be answered. */
   fail(error: Error): void;
 }
@@ -115,8 +125,9 @@ export class Reconnecting {
         sent: false,
         repeatable: true,
         transaction,
+        repeated: false,
         answer: (reply) => {
-          if (reply instanceof ErrorReply) reject(errorOfReply(reply.text, this.partitionCount));
+          if (reply instanceof ErrorReply) reject(errorOfCall(call, errorOfReply(reply.text, this.partitionCount)));
           else resolve(reply);
         },
         fail: reject,
@@ -192,6 +203,7 @@ export class Reconnecting {
     // Before what was asked since: a retired link still had some of the older ones.
     const again: Call[] = [];
     for (const call of link.unanswered as Call[]) {
+      call.repeated ||= call.sent;
       if (call.repeatable) again.push(call);
       else call.fail(cause);
     }
@@ -298,7 +310,23 @@ function whenAllIsAnswered(link: Link, done: () => void): void {
 
 /** A call that is not asked again. */
 function callOnce(command: Uint8Array, answer: (reply: Reply) => void, fail = () => {}): Call {
-  return { command, sent: false, repeatable: false, transaction: null, answer, fail };
+  return { command, sent: false, repeatable: false, transaction: null, repeated: false, answer, fail };
+}
+
+/** Refusals that hold for an append whenever it is sent: had it been stored before, the answer would be that. */
+const LASTING = [InvalidArgument, LimitExceeded, WrongExpectedVersion, DuplicateEventId];
+
+/** What an error reply means to who made the call. */
+function errorOfCall({ transaction, repeated }: Call, error: Error): Error {
+  const isUnknown = error instanceof OutcomeUnknown ||
+    transaction !== null && repeated && !LASTING.some((Class) => error instanceof Class);
+  if (!isUnknown) return error;
+  const unknown = error instanceof OutcomeUnknown ? error : new OutcomeUnknown(
+    `The append was sent over a link that was lost, and may be stored. Sent again, it was refused: ${error.message}`,
+    { cause: error },
+  );
+  unknown.transaction = transaction;
+  return unknown;
 }
 
 /** From 0 to 1. */

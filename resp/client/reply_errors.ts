@@ -9,13 +9,17 @@ import {
   DuplicateEventId,
   InvalidArgument,
   LimitExceeded,
+  NoReplica,
   NoSuchPartition,
+  OutcomeUnknown,
   StoreClosed,
+  TooFewReplicas,
+  TryAgain,
   WrongExpectedVersion,
 } from "../../core/errors.ts";
 import type { ExpectedVersion } from "../../core/version.ts";
 
-/** The server refused, for a reason that has no class of its own. `UNKNOWN`: whether an append is stored is not known. */
+/** The server refused, for a reason that has no class of its own. */
 export class ServerError extends Error {
   override readonly name = "ServerError";
   constructor(readonly code: string, message: string) {
@@ -63,13 +67,19 @@ function known(code: string, message: string, partitionCount: number): Error | n
     }
     case "CLUSTERDOWN": {
       const facts = /^There is no partition (\d+)/.exec(message);
-      return facts === null ? null : new NoSuchPartition(Number(facts[1]), partitionCount);
+      return facts === null ? new NoReplica(message) : new NoSuchPartition(Number(facts[1]), partitionCount);
     }
     case "READERR":
     case "WRITEERR": {
       const facts = /^(.*) is damaged at offset (\d+): (.*)$/.exec(message);
       return facts === null ? null : new Damaged(facts[1]!, Number(facts[2]), facts[3]!);
     }
+    case "INSUFFICIENTREPLICAS":
+      return new TooFewReplicas(message);
+    case "TRYAGAIN":
+      return new TryAgain(message);
+    case "UNKNOWN":
+      return new OutcomeUnknown(message);
     case "DISKFULL":
       return new DiskFull(message);
     case "ACTORSTOPPED":

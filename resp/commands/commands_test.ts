@@ -189,6 +189,10 @@ Deno.test("COMMAND tells about every command in the structure of Redis 7", async
         `$"since": $"0.1.0", $"group": $"events", $"arguments": *[` +
         `%{$"name": $"stream_id", $"type": $"string", $"display_text": $"stream_id"}, ` +
         `%{$"name": $"uuid", $"type": $"string", $"display_text": $"uuid", $"token": $"PARTITION_KEY", ` +
+        `$"flags": ~[+optional]}, ` +
+        `%{$"name": $"sequence", $"type": $"integer", $"display_text": $"sequence", $"token": $"AT_LEAST", ` +
+        `$"flags": ~[+optional]}, ` +
+        `%{$"name": $"leader", $"type": $"pure-token", $"display_text": $"leader", $"token": $"LEADER", ` +
         `$"flags": ~[+optional]}]}}`,
     );
     assert.equal(

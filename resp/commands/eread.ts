@@ -4,11 +4,22 @@
  * It is the pull that every client can do, on either protocol. The reply is a scan's, with the events of all; null says
  * that BLOCK ran out. Nothing is kept from one EREAD to the next: the client says where it is.
  *
+ * A sequence belongs to one partition, so AT_LEAST is refused when what is listed is of several: held against each, it
+ * would be the number of another event there, and of a partition that never gets so far a wait without end. Streams may
+ * be several, of one partition. It is looked at first, and BLOCK does not wait for it.
+ *
  * @module
  */
 import { InvalidArgument, NoSuchPartition } from "../../core/errors.ts";
 import { identify, requireUuid } from "../../core/event.ts";
-import type { EventStore, PartitionSelection, Selection, StreamSelection, Subscription } from "../../core/store.ts";
+import type {
+  EventStore,
+  Freshness,
+  PartitionSelection,
+  Selection,
+  StreamSelection,
+  Subscription,
+} from "../../core/store.ts";
 import { formatUuid } from "../../core/uuid.ts";
 import type { Arguments } from "../arguments.ts";
 import { Encoder, reuse } from "../encoder.ts";
@@ -16,6 +27,7 @@ import { writeRecord, writeScanHead } from "../replies.ts";
 import type { Protocol } from "../value.ts";
 import type { ReadingCommand, Server } from "./command.ts";
 import { readStream } from "./esub.ts";
+import { FRESHNESS, readFreshness } from "./freshness.ts";
 
 const COUNT_DEFAULT = 100;
 /** Partitions or streams of one EREAD: to follow more than that, subscribe. */
@@ -36,7 +48,7 @@ export const eread: ReadingCommand = {
   name: "EREAD",
   does: "reads",
   summary: "Returns the next events of partitions or streams, and can wait for them",
-  syntax: "[COUNT count:integer] [BLOCK milliseconds:integer] " +
+  syntax: `[COUNT count:integer] [BLOCK milliseconds:integer] ${FRESHNESS} ` +
     "<PARTITIONS <<partition:integer | partition_key> sequence:integer> ... | " +
     "STREAMS <stream_id [PARTITION_KEY uuid] version:integer> ...>",
   group: "events",
@@ -44,18 +56,20 @@ export const eread: ReadingCommand = {
   prepare(args, { client, server, store }) {
     let count: number | undefined;
     let block: number | undefined;
+    const freshness: Freshness = {};
     let selection: Selection | undefined;
     while (selection === undefined) {
       if (args.option("COUNT", count)) count = args.number("count");
       else if (args.option("BLOCK", block)) block = args.number("block", BLOCK_MS_MAX, `at most ${BLOCK_MS_MAX} ms`);
       else if (args.keyword("PARTITIONS")) selection = readPartitions(args, store);
       else if (args.keyword("STREAMS")) selection = readStreams(args);
+      else if (readFreshness(args, freshness)) continue;
       else throw args.left > 0 ? args.unexpected() : new InvalidArgument("Expected PARTITIONS or STREAMS");
     }
     const wanted = count ?? COUNT_DEFAULT;
     const asked = selection;
     return async (reply, flow) => {
-      using subscription = await store.subscribe(asked);
+      using subscription = await store.subscribe(asked, freshness);
       if (block !== undefined && !await client.waitFor(subscription, block)) return reply.null();
       const { pages, count, hasMore } = await readUpTo(wanted, subscription, server, reply.protocol);
       if (block !== undefined && count === 0 && !hasMore) return reply.null();

@@ -6,10 +6,11 @@
  *
  * @module
  */
-import type { EventStore, StoreStatus } from "../../core/store.ts";
+import type { ClusterStatus, EventStore, StoreStatus } from "../../core/store.ts";
 import type { Delivery } from "../delivery.ts";
 import { Double, type Value } from "../value.ts";
 import type { Client, ReadingCommand, Server } from "./command.ts";
+import { highestCommitEnd } from "./commit_ends.ts";
 
 export const info: ReadingCommand = {
   name: "INFO",
@@ -98,9 +99,11 @@ const SECTIONS: [string, (server: Server, store: EventStore) => Fields | Promise
     ["total_net_input_bytes", counters.bytesIn],
     ["total_net_output_bytes", counters.bytesOut],
   ]],
-  ["Replication", () => [
+  // A Redis client must find a master without replicas: any node takes its commands, and it would not know our others.
+  ["Replication", (_server, store) => [
     ["role", "master"],
     ["connected_slaves", 0],
+    ...(store.cluster === undefined ? [] : describeCluster(store.cluster())),
   ]],
   ["Esker", (server, store) => {
     const status = store.status();
@@ -158,6 +161,24 @@ async function describe(client: Client, delivery: Delivery): Promise<string> {
     ["lag_seconds", seconds],
   ];
   return facts.map(([name, value]) => `${name}=${value}`).join(",");
+}
+
+function describeCluster({ node, clusterId, configHash, replicationFactor, nodes, buckets }: ClusterStatus): Fields {
+  const held = buckets.filter(({ own }) => own !== null);
+  const lags = held.map((bucket) => highestCommitEnd(bucket, node)! - bucket.own!.commitEnd);
+  return [
+    ["node", node],
+    ["nodes", nodes.length],
+    ["nodes_linked", nodes.filter(({ linked }, other) => other === node || linked).length],
+    ["cluster_id", clusterId],
+    ["config_hash", configHash],
+    ["replication_factor", replicationFactor],
+    ["buckets_held", held.length],
+    ["buckets_led", buckets.filter(({ leader }) => leader === node).length],
+    ["buckets_without_leader", buckets.filter(({ leader }) => leader === null).length],
+    // Committed entries of which this node has still to hear, of all buckets that it holds.
+    ["lag_entries", lags.reduce((sum, lag) => sum + lag, 0)],
+  ];
 }
 
 function describeDisk({ freeBytes, reserveBytes, full }: NonNullable<StoreStatus["disk"]>): Fields {

@@ -12,6 +12,7 @@ import { documentation } from "./documentation.ts";
 import { eack } from "./eack.ts";
 import { eappend } from "./eappend.ts";
 import { echo } from "./echo.ts";
+import { ecluster } from "./ecluster.ts";
 import { eget } from "./eget.ts";
 import { emappend } from "./emappend.ts";
 import { epscan } from "./epscan.ts";
@@ -58,6 +59,7 @@ export const commands: readonly Command[] = [
   quit,
   documentation,
   info,
+  ecluster,
   config,
   dbsize,
   time,

@@ -11,11 +11,12 @@
  */
 import { InvalidArgument } from "../../core/errors.ts";
 import type { StoredEvent } from "../../core/event.ts";
-import type { EventSink, ReadOptions, Scan } from "../../core/store.ts";
+import type { EventSink, Freshness, ReadOptions, Scan } from "../../core/store.ts";
 import type { Arguments, Bound } from "../arguments.ts";
 import type { Encoder } from "../encoder.ts";
 import { writeRecord, writeScanHead, writeStored } from "../replies.ts";
 import type { Flow } from "./command.ts";
+import { readFreshness } from "./freshness.ts";
 
 /** Events of a reply when COUNT is left out. */
 const COUNT_DEFAULT = 100;
@@ -33,17 +34,18 @@ export function readBounds(args: Arguments, unit: string): { start: Bound; end: 
   return { start: args.bound(`start (-, + or a ${unit})`), end: args.bound(`end (-, + or a ${unit})`) };
 }
 
-/** COUNT and REV as far as they were given. */
+/** What every scan has, as far as it was given. */
 export interface ScanOptions {
   count?: number;
   reverse?: true;
+  readonly freshness: Freshness;
 }
 
 /** Reads one option that every scan has. False when the next word is none. */
 export function readScanOption(args: Arguments, options: ScanOptions): boolean {
   if (args.option("COUNT", options.count)) options.count = args.number("count");
   else if (args.option("REV", options.reverse)) options.reverse = true;
-  else return false;
+  else return readFreshness(args, options.freshness);
   return true;
 }
 
