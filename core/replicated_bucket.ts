@@ -8,8 +8,10 @@
 import type { AppendQueue } from "./append_queue.ts";
 import type { Bucket } from "./bucket.ts";
 import type { Damaged } from "./errors.ts";
+import type { EventRecord } from "./event.ts";
 import type { FilePool } from "./log/file_pool.ts";
 import { LogReader } from "./log_reader.ts";
+import { PartitionSource } from "./source.ts";
 
 export class ReplicatedBucket {
   #bucket: Bucket;
@@ -66,6 +68,11 @@ export class ReplicatedBucket {
   /** @throws {Damaged} */
   termStarts(): { term: number; from: number }[] {
     return this.#reader.termStarts();
+  }
+
+  /** Committed events of a partition from a sequence on, at most a page of them. @throws {Damaged} | {IndexDamaged} */
+  events(partition: number, from: number, limit: number): EventRecord[] {
+    return new PartitionSource(this.#bucket, partition, from).read(limit, null);
   }
 
   /** Frames that follow from the end of the log. @throws {NoSpace} | {DiskFull} nothing was appended */

@@ -75,6 +75,8 @@ export interface DriverOptions {
   node: number;
   /** All nodes are as new as this one: replicas without a hard state count at once. Else they recover first. */
   founding: boolean;
+  /** The folder was put back from an older copy: what is in it does not count before it has recovered. */
+  isRestored?: boolean | undefined;
   environment: Environment;
   log?: Logger | undefined;
   send(to: number, packet: Packet): void;
@@ -290,6 +292,7 @@ class ReplicaHost {
   #nextToken = 0;
   #waits: { holds: () => boolean; resolve: (held: boolean) => void }[] = [];
   #isBeginning = false;
+  #hasBegun = false;
   /** For the observer: up to here it was told to be durable. */
   #toldDurable = 0;
   #sealedEnd = 0;
@@ -331,7 +334,9 @@ class ReplicaHost {
     const { driver, bucket, slot } = this;
     const { shape, founding, timing, limits, observer, node, forcesRecovery } = driver.options;
     const { number } = bucket;
-    const lost = bucket.damage !== null || this.hard?.mode === "normal" && bucket.commitFloor > bucket.end;
+    const wasDamaged = bucket.damage !== null;
+    const isShort = this.hard?.mode === "normal" && bucket.commitFloor > bucket.end;
+    const lost = wasDamaged || isShort || driver.options.isRestored === true && !this.#hasBegun;
     if (this.hard === undefined) {
       const isNew = founding && bucket.damage === null;
       this.#persist(newHardState(shape.replicationFactor, driver.newId(), isNew ? "normal" : "recovering"));
@@ -341,8 +346,9 @@ class ReplicaHost {
       // replica that counts, would deny what it acknowledged.
       this.#persist({ ...this.hard, mode: "recovering", dataId: driver.newId(), founder: false });
     }
+    this.#hasBegun = true;
     await driver.allSynced(bucket);
-    if (bucket.damage !== null) {
+    if (wasDamaged) { // What turns out to be damaged only now is met when this is over.
       await bucket.cutDamage();
       this.#log("warn", "The log was damaged: what is proved of it is kept, the rest is fetched", {
         entries: bucket.end,
@@ -383,8 +389,10 @@ class ReplicaHost {
     const isItsOwn = error instanceof NoSpace || error instanceof DiskFull || error instanceof Damaged;
     if (!isItsOwn) {
       const what = error instanceof InvariantBroken ? "An invariant of the cluster is broken" : "A replica failed";
+      const why = error instanceof Error ? error.message : String(error);
       this.stop();
-      return endProcess(driver.options.environment, new Error(`${what}, in bucket ${bucket.number}`, { cause: error }));
+      const reason = new Error(`${what}, in bucket ${bucket.number}: ${why}`, { cause: error });
+      return endProcess(driver.options.environment, reason);
     }
     this.stop();
     if (driver.isClosed) return;
@@ -554,12 +562,16 @@ class ReplicaHost {
     this.#doneSync = this.#sealedSync;
     this.#durableHard = this.#sealedHard;
     const { observer, node } = this.driver.options;
-    if (observer !== undefined) {
-      for (let i = this.#toldDurable; i < this.#sealedEnd; i++) {
+    const from = this.#toldDurable;
+    this.#toldDurable = Math.max(from, this.#sealedEnd);
+    if (observer === undefined) return;
+    try {
+      for (let i = from; i < this.#sealedEnd; i++) {
         observer.durable(node, this.bucket.number, i, this.log.chainAt(i + 1));
       }
+    } catch (error) {
+      this.#failed(error);
     }
-    this.#toldDurable = Math.max(this.#toldDurable, this.#sealedEnd);
   }
 
   stepSynced(): void {

@@ -1,6 +1,8 @@
 /**
- * `deno task sim:cluster [--seed N] [--rounds N] [--seconds S] [--no-shrink]`: tells a whole cluster stories
+ * `deno task sim:cluster [--seed N] [--rounds N] [--seconds S] [--engine] [--no-shrink]`: tells a whole cluster stories
  * from seeds, with every fault that a node, a disk, a clock and a network can have, and holds it to what it promises.
+ *
+ * The nodes are the protocol on a modelled log or, with `--engine`, the engine and its driver on disks in memory.
  *
  * Without a seed those of testdata/seeds.txt go first, and then new ones for as long as it may take. A failure is
  * told with its seed and the shortest story that fails in the same way.
@@ -10,7 +12,7 @@
 import { parseArgs } from "node:util";
 import { shrink } from "../core/simulator/shrink.ts";
 import { describe, type Story, storyOf } from "../net/simulator/story.ts";
-import { Broken, play } from "../net/simulator/world.ts";
+import { Broken, type Cast, play } from "../net/simulator/world.ts";
 import { knownSeeds } from "./fuzz.ts";
 import { Tally } from "./tally.ts";
 
@@ -22,8 +24,8 @@ function add(what: string, count: number): void {
   counts.set(what, (counts.get(what) ?? 0) + count);
 }
 
-function check(seed: number): void {
-  const played = play(storyOf(seed));
+async function check(seed: number, cast: Cast): Promise<void> {
+  const played = await play(storyOf(seed), cast);
   add("steps", played.steps);
   add("acknowledged appends", played.acknowledged);
   add("reads", played.reads);
@@ -31,24 +33,26 @@ function check(seed: number): void {
   for (const [what, count] of played.counts) add(what, count);
 }
 
-async function tell(error: Broken, shrinks: boolean): Promise<string> {
+async function tell(error: Broken, shrinks: boolean, cast: Cast): Promise<string> {
   const { story } = error;
   const lines = [error.cause instanceof Error ? error.cause.stack! : String(error.cause), error.message];
   let shortest: Story = story;
   if (shrinks) {
-    const faults = await shrink(story.faults, (faults) => Promise.resolve(failureOf({ ...story, faults })), 200);
+    const faults = await shrink(story.faults, (faults) => failureOf({ ...story, faults }, cast), 200);
     shortest = { ...story, faults };
   }
   lines.push(`${shortest.faults.length} of ${story.faults.length} faults, ${JSON.stringify(story.sizes)}:`);
   for (const fault of shortest.faults) lines.push(`    ${describe(fault)}`);
-  lines.push(`Repeat it with: scripts/deno task sim:cluster --seed ${story.seed}`);
+  lines.push(
+    `Repeat it with: scripts/deno task sim:cluster ${cast === "engine" ? "--engine " : ""}--seed ${story.seed}`,
+  );
   return lines.join("\n");
 }
 
 /** How a story fails: without the numbers, which change with the story. */
-function failureOf(story: Story): string | null {
+async function failureOf(story: Story, cast: Cast): Promise<string | null> {
   try {
-    play(story);
+    await play(story, cast);
     return null;
   } catch (error) {
     if (!(error instanceof Broken)) throw error;
@@ -63,14 +67,16 @@ async function main(): Promise<number> {
       seed: { type: "string" },
       rounds: { type: "string" },
       seconds: { type: "string" },
+      engine: { type: "boolean" },
       "no-shrink": { type: "boolean" },
     },
   });
+  const cast = values.engine ? "engine" : "model";
   const tally = new Tally();
   const began = performance.now();
   if (values.seed === undefined) {
     for (const { seed, lesson } of (await knownSeeds()).filter(({ name }) => name === "cluster")) {
-      await tally.check(`sim ${seed} (${lesson})`, () => Promise.resolve(check(seed)));
+      await tally.check(`sim ${seed} (${lesson})`, () => check(seed, cast));
     }
   }
   const first = Number(values.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]! % 1_000_000_000);
@@ -82,10 +88,13 @@ async function main(): Promise<number> {
   let failed = false;
   for (; round < rounds && !failed && performance.now() - began < 1000 * seconds; round++) {
     try {
-      check(first + round);
+      await check(first + round, cast);
     } catch (error) {
       failed = true;
-      tally.fail(`sim ${first + round}`, error instanceof Broken ? await tell(error, !values["no-shrink"]) : error);
+      tally.fail(
+        `sim ${first + round}`,
+        error instanceof Broken ? await tell(error, !values["no-shrink"], cast) : error,
+      );
     }
   }
   if (!failed) tally.pass(`${round} seeds from ${first}`);

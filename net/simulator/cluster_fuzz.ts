@@ -7,6 +7,6 @@ import { storyOf } from "./story.ts";
 import { play } from "./world.ts";
 
 /** Plays one story a round: of `seed`, of `seed + 1`, and so on. */
-export function fuzz(seed: number, rounds: number): void {
-  for (let round = 0; round < rounds; round++) play(storyOf(seed + round));
+export async function fuzz(seed: number, rounds: number): Promise<void> {
+  for (let round = 0; round < rounds; round++) await play(storyOf(seed + round));
 }

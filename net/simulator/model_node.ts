@@ -24,7 +24,7 @@ const BATCH_MS = 1;
 const SYNC_MS_MAX = 8;
 const SLOW_SYNC_MS_MAX = 700;
 /** Small, so that windows and pieces are met: down to one entry a message. */
-function limitsOf(chance: Chance): Partial<Limits> {
+export function limitsOf(chance: Chance): Partial<Limits> {
   return {
     messageBytesMax: chance.pick([100, 100, 300, 2000]),
     windowBytesMax: chance.pick([100, 1500, 10_000]),

@@ -9,9 +9,9 @@
  */
 import type { Chance } from "../../core/chance.ts";
 import type { Chain } from "../consensus/entries.ts";
-import type { HardState } from "../consensus/effect.ts";
 import type { Role } from "../consensus/replica_state.ts";
 import type { SeenEvent } from "../history_checker.ts";
+import type { Observer } from "../driver.ts";
 import type { Packet } from "../messages.ts";
 
 /** An event that a client wants stored. Ids are unique to an operation, and the same at every try of it. */
@@ -46,33 +46,12 @@ export interface Surroundings {
   readonly witness: Witness;
   /** The process ends itself: a sync failed. */
   die(): void;
+  /** It ended itself, and should not have. */
+  broke(reason: Error): void;
 }
 
 /** What is told of a node's disk and decisions, when it happens. */
-export interface Witness {
-  persisted(node: number, bucket: number, hard: HardState): void;
-  appended(node: number, bucket: number, logIndex: number, term: number, chain: Chain): void;
-  truncated(node: number, bucket: number, end: number, removed: readonly Chain[]): void;
-  /** The entry is durable on this node. */
-  durable(node: number, bucket: number, logIndex: number, chain: Chain): void;
-  /** `ownEnd`: one past the first entry of the replica's term in its log, null when there is none. */
-  committed(
-    node: number,
-    bucket: number,
-    from: number,
-    end: number,
-    chainAt: (end: number) => Chain,
-    ownEnd: number | null,
-  ): void;
-  serves(node: number, bucket: number, term: number, logEnd: number, chainAt: (end: number) => Chain): void;
-  sent(
-    node: number,
-    packet: Packet,
-    durable: { hard: HardState; logEnd: number },
-    chainAt: (end: number) => Chain,
-  ): void;
-  quarantined(node: number, bucket: number, reason: string): void;
-  recovered(node: number, bucket: number, logEnd: number, chainAt: (end: number) => Chain): void;
+export interface Witness extends Observer {
   /** A linearizable read was answered: what had been acknowledged before `askedAt`, of the world's time, is below. */
   readEnd(bucket: number, end: number, ackedEnd: number): void;
 }

@@ -5,9 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { equalBytes } from "../../core/bytes.ts";
-import type { Message } from "../consensus/message.ts";
 import type { ClusterShape } from "../consensus/topology.ts";
-import type { FrameEntries } from "../frame_entries.ts";
+import { FrameEntries } from "../frame_entries.ts";
 import { MessageDecoder, MessageEncoder, type NodeMessage, type Packet } from "../messages.ts";
 import { framesOf, type ModelEntries, modelEntriesOf } from "./model_log.ts";
 
@@ -18,7 +17,8 @@ export class Wire {
   readonly #decoders: readonly MessageDecoder[];
   packets = 0;
 
-  constructor(shape: ClusterShape) {
+  /** What a model sends must become bytes first; the engine has them. */
+  constructor(shape: ClusterShape, private readonly cast: "model" | "engine") {
     this.#shape = shape;
     this.#encoder = new MessageEncoder(shape);
     this.#decoders = Array.from({ length: shape.nodeCount }, (_, node) => new MessageDecoder(shape, node));
@@ -29,8 +29,8 @@ export class Wire {
     this.#encoder.add(this.#nodeMessage(packet));
     const bytes = this.#encoder.take().slice(); // What is decoded looks into them.
     this.packets++;
-    const found = packetOf(this.#decoders[to]!.decode(bytes));
-    const difference = firstDifference(found, packet);
+    const found = this.#packetOf(this.#decoders[to]!.decode(bytes));
+    const difference = firstDifference(plain(found), plain(packet));
     assert.equal(difference, null, `${packet.message.kind} came as another to node ${to}: its ${difference} differs`);
     return found;
   }
@@ -39,25 +39,30 @@ export class Wire {
     if (message.kind === "heartbeat" || message.kind === "heartbeatReply") {
       return { kind: "heartbeats", beats: [{ bucket, from, message }] };
     }
-    if (!("entries" in message)) return { kind: "replica", bucket, from, message };
+    if (!("entries" in message) || this.cast === "engine") return { kind: "replica", bucket, from, message };
     const entries = framesOf(message.entries as ModelEntries, bucket, this.#shape.bucketCount);
     return { kind: "replica", bucket, from, message: { ...message, entries } };
   }
-}
 
-function packetOf(message: NodeMessage): Packet {
-  if (message.kind === "heartbeats") {
-    const [beat, ...others] = message.beats;
-    assert.equal(others.length, 0);
-    return beat!;
+  #packetOf(message: NodeMessage): Packet {
+    if (message.kind === "heartbeats") {
+      const [beat, ...others] = message.beats;
+      assert.equal(others.length, 0);
+      return beat!;
+    }
+    assert.equal(message.kind, "replica");
+    const { bucket, from, message: said } = message as Packet;
+    if (!("entries" in said) || this.cast === "engine") return { bucket, from, message: said };
+    return { bucket, from, message: { ...said, entries: modelEntriesOf(said.entries as FrameEntries) } };
   }
-  assert.equal(message.kind, "replica");
-  const { bucket, from, message: said } = message as Packet;
-  return { bucket, from, message: modelled(said) };
 }
 
-function modelled(message: Message): Message {
-  return "entries" in message ? { ...message, entries: modelEntriesOf(message.entries as FrameEntries) } : message;
+/** Of the engine's entries what they hold: the table beside them may be of more. */
+function plain(packet: Packet): unknown {
+  const { message } = packet;
+  if (!("entries" in message) || !(message.entries instanceof FrameEntries)) return packet;
+  const { from, end, frames } = message.entries;
+  return { ...packet, message: { ...message, entries: { from, end, frames } } };
 }
 
 /** Where two values differ in what they hold; null where they do not. Of which class they are does not count. */

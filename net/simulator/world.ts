@@ -8,12 +8,14 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers";
 import { Chance } from "../../core/chance.ts";
 import { bucketOf } from "../../core/placement.ts";
 import { type ClusterShape, replicasOf, replicasOfPartition } from "../consensus/topology.ts";
 import { History, type SeenEvent } from "../history_checker.ts";
 import type { Packet } from "../messages.ts";
 import { Client, type Cluster } from "./client.ts";
+import { EngineMachine } from "./engine_node.ts";
 import { ModelMachine } from "./model_node.ts";
 import { Network } from "./network.ts";
 import type { Answer, AppendRequest, Death, Machine, Node } from "./node.ts";
@@ -33,6 +35,7 @@ const CALM_MS = 3000;
 /** A client's way to a node and back: each at most. */
 const CLIENT_MS_MAX = 5;
 const EVENTS_MAX = 5_000_000;
+const SEGMENT_BYTES = [2048, 8192, 65536];
 /** Stories in which what nodes say to each other goes through bytes: nothing else in them is another because of it. */
 const WIRE_ONE_IN = 4;
 
@@ -53,15 +56,20 @@ export class Broken extends Error {
   }
 }
 
-export type MachineMaker = (number: number, shape: ClusterShape, chance: Chance) => Machine;
+type MachineMaker = (number: number, shape: ClusterShape, chance: Chance) => Machine;
 
 const model: MachineMaker = (number, shape, chance) => new ModelMachine(number, shape, chance);
 
+const engine: MachineMaker = (number, shape, chance) => new EngineMachine(number, shape, chance);
+
+/** What takes the nodes' places: the protocol on a modelled log, or engine and driver. */
+export type Cast = "model" | "engine";
+
 /** @throws {Broken} */
-export function play(story: Story, make: MachineMaker = model): Played {
-  const world = new World(story, make);
+export async function play(story: Story, cast: Cast = "model"): Promise<Played> {
+  const world = new World(story, cast);
   try {
-    world.run();
+    await world.run();
   } catch (error) {
     throw new Broken(story, world.nowMs, error, world.trace);
   }
@@ -105,13 +113,15 @@ class World implements Cluster {
   calm = false;
   #steps = 0;
 
-  constructor(story: Story, make: MachineMaker) {
+  constructor(story: Story, cast: Cast) {
     const { sizes, seed } = story;
+    const make = cast === "model" ? model : engine;
+    this.#isEngine = cast === "engine";
     this.#story = story;
-    this.#shape = { clusterId: "simulated", segmentBytes: 65536, ...sizes };
+    this.#shape = { clusterId: "simulated", segmentBytes: SEGMENT_BYTES[seed % 3]!, ...sizes };
     this.#chance = new Chance(seed + 0x5eed);
     this.#network = new Network(new Chance(seed + 1), (milliseconds, action) => this.after(milliseconds, action));
-    this.#wire = new Chance(seed + 300).oneIn(WIRE_ONE_IN) ? new Wire(this.#shape) : null;
+    this.#wire = new Chance(seed + 300).oneIn(WIRE_ONE_IN) ? new Wire(this.#shape, cast) : null;
     this.#oversight = new Oversight(this.#shape);
     this.#ackedEnds = new Array(sizes.bucketCount).fill(0);
     this.#places = Array.from({ length: sizes.nodeCount }, (_, number) => ({
@@ -140,22 +150,25 @@ class World implements Cluster {
     };
   }
 
-  run(): void {
+  async run(): Promise<void> {
     const { faults, faultyMs } = this.#story;
     for (const number of this.#places.keys()) this.#start(number);
     for (const client of this.#clients) client.begin(() => this.calm && this.#isOver);
     for (const fault of faults) this.#queue.push(fault.atMs, () => this.#meet(fault));
     this.#readSometimes();
-    this.#runUntil(faultyMs);
+    await this.#runUntil(faultyMs);
     this.#heal();
-    this.#runUntil(faultyMs + HEALING_MS, () => this.#isHealed());
+    await this.#runUntil(faultyMs + HEALING_MS, () => this.#isHealed());
     assert.ok(this.#isHealed(), `after ${HEALING_MS} ms without faults: ${this.#whatIsNotHealed()}`);
-    this.#lameOne();
-    this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed());
+    await this.#lameOne();
+    await this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed());
     assert.ok(this.#isHealed(), `when the last node heard again: ${this.#whatIsNotHealed()}`);
-    this.#runUntil(this.nowMs + CALM_MS);
+    await this.#runUntil(this.nowMs + CALM_MS);
     this.#isOver = true;
-    this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed() && this.#clients.every(({ isIdle }) => isIdle));
+    await this.#runUntil(
+      this.nowMs + HEALING_MS,
+      () => this.#isHealed() && this.#clients.every(({ isIdle }) => isIdle),
+    );
     assert.ok(
       this.#clients.every(({ isIdle }) => isIdle),
       "a client waits for its answer, and nothing is wrong any more",
@@ -165,7 +178,7 @@ class World implements Cluster {
   }
 
   /** The leader is deaf, or mute, or both, and does not come back: the others must have another one. */
-  #lameOne(): void {
+  async #lameOne(): Promise<void> {
     if (this.#shape.replicationFactor < 3) return;
     const lame = this.#leader();
     const links = this.#links(lame, (["in", "out", "both"] as const)[this.#story.seed % 3]!);
@@ -177,16 +190,19 @@ class World implements Cluster {
       const highest = Math.max(...others().map(({ term }) => term));
       return others().some(({ role, term }) => role === "serving" && term === highest);
     };
-    this.#runUntil(this.nowMs + LAME_MS);
-    this.#runUntil(this.nowMs + TURNOVER_MS, isServed); // It may be handed over just now.
+    await this.#runUntil(this.nowMs + LAME_MS);
+    await this.#runUntil(this.nowMs + TURNOVER_MS, isServed); // It may be handed over just now.
     const told = others().map(({ term, role }) => `${role} in term ${term}`).join(", ");
     assert.ok(isServed(), `node ${lame} is lame since ${LAME_MS} ms, and the others are ${told}`);
     for (const [from, to] of links) this.#network.heal(from, to);
   }
 
   #isOver = false;
+  readonly #isEngine: boolean;
+  /** What a node should not have ended for. */
+  #broken: Error | null = null;
 
-  #runUntil(endMs: number, enough: () => boolean = () => false): void {
+  async #runUntil(endMs: number, enough: () => boolean = () => false): Promise<void> {
     let checked = this.nowMs;
     for (;;) {
       const at = this.#queue.nextAt;
@@ -197,6 +213,8 @@ class World implements Cluster {
         if (enough()) return;
       }
       this.#queue.pop()();
+      if (this.#isEngine) await settled();
+      if (this.#broken !== null) throw this.#broken;
       assert.ok(++this.#steps < EVENTS_MAX, "it goes round and round");
     }
     this.nowMs = endMs;
@@ -283,6 +301,7 @@ class World implements Cluster {
         this.#oversight.count("failed sync");
         this.#crash(number, "power cut", 500);
       },
+      broke: (reason) => this.#broken ??= reason,
     });
     const tick = () => {
       life.node.tick();
@@ -543,6 +562,11 @@ class World implements Cluster {
   #note(text: string): void {
     this.trace.push(`${String(this.nowMs).padStart(6)} ${text}`);
   }
+}
+
+/** All that promises can do now is done. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve));
 }
 
 /** What happens when: a heap by time, and of the same time in the order in which it was put in. */

@@ -4,14 +4,14 @@ import { play } from "./world.ts";
 
 const SEEDS = 20;
 
-Deno.test("a cluster keeps its promises under all faults, for some seeds", () => {
+Deno.test("a cluster keeps its promises under all faults, for some seeds", async () => {
   let wired = 0;
   for (let seed = 1; seed <= SEEDS; seed++) {
-    if (play(storyOf(seed)).counts.get("packets through bytes")! > 0) wired++;
+    if ((await play(storyOf(seed))).counts.get("packets through bytes")! > 0) wired++;
   }
   assert.ok(wired > 0 && wired < SEEDS, `in ${wired} of ${SEEDS} stories packets went through bytes`);
 });
 
-Deno.test("the same seed gives the same run", () => {
-  assert.deepEqual(play(storyOf(4)), play(storyOf(4)));
+Deno.test("the same seed gives the same run", async () => {
+  assert.deepEqual(await play(storyOf(4)), await play(storyOf(4)));
 });

@@ -12,7 +12,7 @@
  * @module
  */
 import { InvalidArgument } from "../../core/errors.ts";
-import { TERM_ALONE } from "../../core/log/bucket_log.ts";
+import { TERM_ALONE } from "../../core/group.ts";
 import type { ClusterStatus } from "../../core/store.ts";
 import type { Arguments } from "../arguments.ts";
 import type { Value } from "../value.ts";

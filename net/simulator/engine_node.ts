@@ -1,0 +1,313 @@
+/**
+ * A node of the real thing, for the simulator: engine and driver on a disk in memory, whose syncs take time of the world.
+ *
+ * @module
+ */
+import type { Chance } from "../../core/chance.ts";
+import { type Database, openDatabase } from "../../core/database.ts";
+import type { Environment } from "../../core/environment.ts";
+import type { EventRecord } from "../../core/event.ts";
+import { Damaged, OutcomeUnknown, WrongExpectedVersion } from "../../core/errors.ts";
+import { cutNotesPath } from "../../core/log/cut_notes.ts";
+import { segmentsFolder } from "../../core/log/layout.ts";
+import { MemoryDisk } from "../../core/log/memory_disk.ts";
+import { bucketOf, partitionHash, partitionOf } from "../../core/placement.ts";
+import { formatUuid } from "../../core/uuid.ts";
+import { type ClusterShape, slotOf } from "../consensus/topology.ts";
+import { Driver } from "../driver.ts";
+import type { SeenEvent } from "../history_checker.ts";
+import type { Packet } from "../messages.ts";
+import { limitsOf } from "./model_node.ts";
+import type { Answer, AppendRequest, Death, Machine, Node, ReplicaView, Surroundings } from "./node.ts";
+
+const DIR = "/data";
+const SYNC_MS_MAX = 8;
+const SLOW_SYNC_MS_MAX = 700;
+const PAGE = 256;
+
+export class EngineMachine implements Machine {
+  #disk: MemoryDisk;
+  #node: EngineNode | null = null;
+  #slowUntil = -Infinity;
+  /** Made together with all others. */
+  #founding = true;
+  /** Put back from an older copy, which does not know what was said since. */
+  #isRestored = false;
+  #isWhole = true;
+  /** A bit was flipped, and nobody has met it yet: it may be met when others have lost what they had. */
+  #mayBeRotten = false;
+
+  constructor(readonly number: number, readonly shape: ClusterShape, readonly chance: Chance) {
+    this.#disk = new MemoryDisk({ seed: chance.below(1e9) });
+  }
+
+  start(surroundings: Surroundings): Node {
+    const { chance, now } = surroundings;
+    const syncMs = () => 1 + chance.below(now() < this.#slowUntil ? SLOW_SYNC_MS_MAX : SYNC_MS_MAX);
+    const takesTime = () => new Promise<void>((resolve) => surroundings.after(syncMs(), resolve));
+    this.#disk.hooks = {
+      sync: (path) => path === cutNotesPath(`${DIR}/journal`) ? undefined : takesTime(),
+      syncFolder: takesTime,
+    };
+    const facts = { founding: this.#founding, isRestored: this.#isRestored };
+    return this.#node = new EngineNode(this.number, this.shape, this.#disk, surroundings, facts, () => {
+      this.#isRestored = false; // It has another data id now, and knows it.
+    });
+  }
+
+  crash(death: Death, chance: Chance): void {
+    if (this.#node !== null) this.#isWhole = this.#node.isWhole();
+    this.#node = null;
+    this.#disk = death === "kill" ? this.#disk.afterKill() : this.#disk.afterPowerCut(chance.below(1e9));
+  }
+
+  wipe(): void {
+    this.#disk = new MemoryDisk({ seed: this.chance.below(1e9) });
+    this.#founding =
+      this.#isRestored =
+      this.#isWhole =
+      this.#mayBeRotten =
+        false;
+  }
+
+  damage(chance: Chance): void {
+    const buckets = Array.from({ length: this.shape.bucketCount }, (_, bucket) => segmentsFolder(DIR, bucket));
+    const paths = buckets.flatMap((folder) => this.#disk.files(folder)).filter((path) => path.endsWith("data.evts"));
+    const [path] = paths.length === 0 ? [] : [chance.pick(paths)];
+    if (path === undefined) return;
+    const { length } = this.#disk.contentOf(path);
+    if (length === 0) return;
+    this.#disk.flip(path, chance.below(length), 1 << chance.below(8));
+    this.#mayBeRotten = true;
+  }
+
+  save(): unknown {
+    return { disk: this.#disk.clone(), founding: this.#founding };
+  }
+
+  restore(saved: unknown): void {
+    const { disk, founding } = saved as { disk: MemoryDisk; founding: boolean };
+    this.#disk = disk.clone();
+    this.#founding = founding && !this.#disk.exists(`${DIR}/meta.json`) ? false : founding;
+    this.#isRestored = true;
+    this.#isWhole = this.#mayBeRotten = false;
+  }
+
+  slowDown(untilMs: number): void {
+    this.#slowUntil = untilMs;
+  }
+
+  failSync(): void {
+    this.#disk.failSync(1);
+  }
+
+  mend(): void {
+    this.#slowUntil = -Infinity;
+    this.#disk.failSync(Infinity);
+  }
+
+  isWhole(): boolean {
+    if (this.#node === null) return this.#isWhole && !this.#mayBeRotten;
+    if (this.#mayBeRotten && this.#node.isSound()) this.#mayBeRotten = false;
+    return this.#node.isWhole() && !this.#mayBeRotten;
+  }
+}
+
+class EngineNode implements Node {
+  /** Null until it is open. */
+  #driver: Driver | null = null;
+  #hasEnded = false;
+  readonly #keys: string[];
+
+  constructor(
+    readonly number: number,
+    readonly shape: ClusterShape,
+    readonly disk: MemoryDisk,
+    readonly surroundings: Surroundings,
+    facts: { founding: boolean; isRestored: boolean },
+    opened: () => void,
+  ) {
+    this.#keys = keysOf(shape.partitionCount);
+    this.#open(facts).then(opened, (error) => this.#end(error));
+  }
+
+  /** The process ends for `reason`: a disk that failed it, or a fault of the program. */
+  #end(reason: Error): void {
+    if (this.#hasEnded || this.disk.isGone) return;
+    this.#hasEnded = true;
+    if (this.disk.failedSyncs > 0) this.surroundings.after(0, () => this.surroundings.die());
+    else this.surroundings.broke(reason);
+  }
+
+  async #open(facts: { founding: boolean; isRestored: boolean }): Promise<void> {
+    const { shape, number, surroundings, disk } = this;
+    const { chance, witness } = surroundings;
+    const environment: Environment = {
+      now: () => 1_700_000_000_000 + surroundings.now(),
+      monotonic: () => surroundings.now(),
+      random: (bytes) => chance.fill(bytes),
+      pause: () => new Promise((resolve) => surroundings.after(1, resolve)),
+      fatal: (reason) => {
+        this.#end(reason);
+        throw reason;
+      },
+    };
+    const options = {
+      ...{ shape, node: number, ...facts, environment, observer: witness },
+      send: (to: number, packet: Packet) => surroundings.send(to, packet),
+      after: (milliseconds: number, action: () => void) => surroundings.after(milliseconds, action),
+      forcesRecovery: true,
+      limits: limitsOf(chance),
+    };
+    const open = (group: Parameters<Parameters<typeof Driver.open>[1]>[0]): Promise<Database> =>
+      openDatabase({
+        ...{ dir: DIR, disk, environment, group },
+        partitionCount: shape.partitionCount,
+        bucketCount: shape.bucketCount,
+        segmentBytes: shape.segmentBytes,
+        ...{ journalBytes: 32 * 1024, cacheBytes: 64 * 1024, tailBytes: 4000, headBytes: 16 * 1024, reserveBytes: 0 },
+      });
+    this.#driver = await Driver.open(options, open);
+  }
+
+  receive(packet: Packet): void {
+    this.#driver?.receive(packet);
+  }
+
+  tick(): void {
+    this.#driver?.tick();
+  }
+
+  append({ partition, events, expected }: AppendRequest, answer: (answer: Answer, end: number) => void): void {
+    const driver = this.#driver;
+    if (driver === null) return answer({ kind: "refused", why: "not open" }, 0);
+    const partitionKey = this.#keys[partition]!;
+    const bucket = bucketOf(partition, this.shape.bucketCount);
+    const committedEnd = () => driver.replica(bucket)?.commitEnd ?? 0;
+    const transaction = {
+      partitionKey,
+      events: events.map(({ id, stream }, i) => ({
+        streamId: stream,
+        name: id,
+        eventId: eventIdOf(id, partitionKey),
+        ...(i === 0 && expected !== null && { expectedVersion: expected === -1 ? "empty" as const : expected }),
+      })),
+    };
+    driver.store.appendFor(transaction, {
+      stored: ({ firstSequence }) => answer({ kind: "ok", firstSequence }, committedEnd()),
+      refused: (error) => {
+        if (error instanceof WrongExpectedVersion) {
+          return answer({ kind: "wrong version", current: error.current ?? -1 }, committedEnd());
+        }
+        if (error instanceof OutcomeUnknown) return answer({ kind: "unknown" }, 0);
+        const { name } = error as Error;
+        if (DEFINITE.includes(name)) answer({ kind: "refused", why: name }, 0);
+        else answer({ kind: "unknown" }, 0); // The process is about to end.
+      },
+    });
+  }
+
+  read(partition: number, from: number): SeenEvent[] | null {
+    const bucket = bucketOf(partition, this.shape.bucketCount);
+    if (this.#driver === null || slotOf(bucket, this.number, this.shape) === null) return null;
+    const bucketOfIt = this.#driver.store.replicated(bucket);
+    const records: EventRecord[] = [];
+    try {
+      for (let page = bucketOfIt.events(partition, from, PAGE); page.length > 0;) {
+        records.push(...page);
+        page = bucketOfIt.events(partition, from + records.length, PAGE);
+      }
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      return null;
+    }
+    return seen(records);
+  }
+
+  readEnd(bucket: number, answer: (end: number | null) => void): void {
+    if (this.#driver === null) answer(null);
+    else void this.#driver.readEnd(bucket).then(answer);
+  }
+
+  handOver(): void {
+    this.#driver?.handOver();
+  }
+
+  view(bucket: number): ReplicaView | null {
+    if (slotOf(bucket, this.number, this.shape) === null) return null;
+    const driver = this.#driver;
+    const view = driver?.replica(bucket) ?? { role: "recovering", term: 0, logEnd: 0, durableEnd: 0, commitEnd: 0 };
+    return { ...view, chainAt: (end) => driver!.chainAt(bucket, end) };
+  }
+
+  isWhole(): boolean {
+    return this.#driver?.isWhole ?? false;
+  }
+
+  /** Whether every entry can be read. Who finds that it cannot has noticed the damage. */
+  isSound(): boolean {
+    const driver = this.#driver;
+    if (driver === null) return false;
+    try {
+      for (let bucket = 0; bucket < this.shape.bucketCount; bucket++) {
+        const view = driver.replica(bucket);
+        for (let end = view?.logEnd ?? 0; end > 0; end--) driver.chainAt(bucket, end - 1);
+      }
+      return driver.isWhole;
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      return false;
+    }
+  }
+}
+
+const DEFINITE = ["NotLeader", "TryAgain", "TooFewReplicas", "DiskFull", "StoreClosed", "Damaged"];
+
+/** Events of one transaction stand one after the other. */
+function seen(records: readonly EventRecord[]): SeenEvent[] {
+  return records.map(({ name: id, streamId: stream, version, sequence, transactionId }, i) => {
+    let first = i;
+    while (records[first - 1]?.transactionId === transactionId) first--;
+    let end = i + 1;
+    while (records[end]?.transactionId === transactionId) end++;
+    return { id, stream, version, sequence, part: i - first, parts: end - first };
+  });
+}
+
+/** A partition key for each partition. */
+function keysOf(partitionCount: number): string[] {
+  const keys: string[] = [];
+  const bytes = new Uint8Array(16).fill(0x11);
+  bytes[6] = 0x41;
+  for (let i = 0, found = 0; found < partitionCount; i++) {
+    bytes[8] = 0x80 | i >>> 10 & 0x3f;
+    bytes[9] = i >>> 2;
+    bytes[10] = (i & 3) << 6;
+    const partition = partitionOf(partitionHash(bytes), partitionCount);
+    if (keys[partition] !== undefined) continue;
+    keys[partition] = formatUuid(bytes);
+    found++;
+  }
+  return keys;
+}
+
+/** An event id that is made of a short text, and carries the hash of its partition key. */
+function eventIdOf(id: string, partitionKey: string): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const key = Uint8Array.from(partitionKey.replaceAll("-", "").match(/../g)!, (hex) => parseInt(hex, 16));
+  const text = new TextEncoder().encode(id);
+  let a = 0x811c9dc5;
+  let b = 0x1234567;
+  for (const byte of text) {
+    a = Math.imul(a ^ byte, 0x01000193);
+    b = Math.imul(b ^ byte, 0x85ebca6b) + a | 0;
+  }
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, a);
+  view.setUint32(11, b);
+  bytes[6] = 0x70;
+  bytes[8] = key[8]!;
+  bytes[9] = key[9]!;
+  bytes[10] = key[10]! & 0xc0 | bytes[10]! & 0x3f;
+  return bytes;
+}
