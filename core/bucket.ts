@@ -156,7 +156,10 @@ export class Bucket {
     if (bucket.segments.length === 0) bucket.#addSegment(end.segment, end.logIndex);
     bucket.#sealedEnd = bucket.#durableEnd = bucket.log.mark();
     const [first] = bucket.uncommitted.entries;
-    bucket.watermark = new Watermark(first === undefined ? bucket.log.mark() : bucket.uncommittedEnd(first.logIndex));
+    const committedEnd = first === undefined ? bucket.log.mark() : bucket.uncommittedEnd(first.logIndex);
+    // Behind damage entries may be missing that are not committed.
+    committedEnd.logIndex = Math.min(committedEnd.logIndex, recovered.committed);
+    bucket.watermark = new Watermark(committedEnd);
     bucket.#startMaintenance();
     return bucket;
   }
@@ -517,12 +520,12 @@ export class Bucket {
       const path = segmentPath(dir, this.number, number);
       const read = this.#provedEnd(number, path, end);
       if (read.logIndex > end.logIndex) end = read;
-      pool.forget(path);
       if (read.segment !== number) break;
       await environment.pause();
     }
     for (const name of disk.list(segmentsFolder(dir, this.number))) {
       const number = Number(name);
+      pool.forget(segmentPath(dir, this.number, number)); // Another file may take its name.
       if (number > end.segment || end.logIndex === 0) disk.remove(segmentFolder(dir, this.number, number));
     }
     const last = segmentFolder(dir, this.number, end.segment);

@@ -275,7 +275,8 @@ export class Database implements EventStore {
         recovered,
         cutDamage: async (number) => {
           const damaged = buckets[number]!;
-          const { committed, hard } = recovered.buckets[number]!;
+          const { hard } = recovered.buckets[number]!;
+          const committed = Math.max(recovered.buckets[number]!.committed, damaged.watermark.end.logIndex);
           const end = await damaged.cutDamage();
           const cut = {
             base: end,
@@ -285,7 +286,7 @@ export class Database implements EventStore {
             damage: null,
             suspect: false,
           };
-          journal.putTruncation(number, end, cut.committed);
+          journal.putTruncation(number, end, committed);
           return buckets[number] = await Bucket.open(context, number, cut);
         },
       });

@@ -126,7 +126,11 @@ export class LogReader {
       throw new RangeError(`Entry ${logIndex} of a log that ends at ${log.end.logIndex}`);
     }
     const [first] = uncommitted.entries;
-    if (first !== undefined && logIndex >= first.logIndex) return uncommitted.entries[logIndex - first.logIndex]!;
+    if (first !== undefined && logIndex >= first.logIndex) {
+      const entry = uncommitted.entries[logIndex - first.logIndex];
+      if (entry === undefined) throw this.#bucket.damage ?? new Error(`Entry ${logIndex} is in no place`);
+      return entry;
+    }
     const known = this.#ends.find((end) => end.logIndex === logIndex);
     if (known !== undefined) return known;
     const number = lastWith(segments.length, (i) => segments[i]!.firstLogIndex <= logIndex);

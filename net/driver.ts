@@ -564,7 +564,7 @@ class ReplicaHost {
     const { observer, node } = this.driver.options;
     const from = this.#toldDurable;
     this.#toldDurable = Math.max(from, this.#sealedEnd);
-    if (observer === undefined) return;
+    if (observer === undefined || this.state === null) return;
     try {
       for (let i = from; i < this.#sealedEnd; i++) {
         observer.durable(node, this.bucket.number, i, this.log.chainAt(i + 1));

@@ -15,6 +15,7 @@ import { bucketOf, partitionHash, partitionOf } from "../../core/placement.ts";
 import { formatUuid } from "../../core/uuid.ts";
 import { type ClusterShape, slotOf } from "../consensus/topology.ts";
 import { Driver } from "../driver.ts";
+import { FrameEntries } from "../frame_entries.ts";
 import type { SeenEvent } from "../history_checker.ts";
 import type { Packet } from "../messages.ts";
 import { limitsOf } from "./model_node.ts";
@@ -209,7 +210,8 @@ class EngineNode implements Node {
 
   read(partition: number, from: number): SeenEvent[] | null {
     const bucket = bucketOf(partition, this.shape.bucketCount);
-    if (this.#driver === null || slotOf(bucket, this.number, this.shape) === null) return null;
+    // A replica that recovers may have less than it has shown before: others answer for it.
+    if (this.#driver === null || (this.#driver.replica(bucket)?.role ?? "recovering") === "recovering") return null;
     const bucketOfIt = this.#driver.store.replicated(bucket);
     const records: EventRecord[] = [];
     try {
@@ -250,8 +252,20 @@ class EngineNode implements Node {
     if (driver === null) return false;
     try {
       for (let bucket = 0; bucket < this.shape.bucketCount; bucket++) {
-        const view = driver.replica(bucket);
-        for (let end = view?.logEnd ?? 0; end > 0; end--) driver.chainAt(bucket, end - 1);
+        const log = driver.store.replicated(bucket);
+        for (let from = 0; from < log.end;) {
+          const must = {
+            bucket,
+            bucketCount: this.shape.bucketCount,
+            from,
+            prevChain: null,
+            prevTerm: 0,
+            term: Infinity,
+          };
+          const entries = FrameEntries.verify(log.read(from, 65536), must);
+          if (typeof entries === "string") throw log.noteDamage(entries);
+          from = entries.end;
+        }
       }
       return driver.isWhole;
     } catch (error) {

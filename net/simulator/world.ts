@@ -513,6 +513,8 @@ class World implements Cluster {
   }
 
   #whatIsNotHealed(): string | null {
+    const lame = this.#places.findIndex(({ machine }) => !machine.isWhole());
+    if (lame >= 0) return `node ${lame} has not recovered all that its disk had lost`;
     for (let bucket = 0; bucket < this.#shape.bucketCount; bucket++) {
       const views = replicasOf(bucket, this.#shape).map((node) => ({
         node,
