@@ -314,7 +314,8 @@ class SegmentWriter {
       await file.sync();
       file.close();
     }
-    for (const folder of this.#folders) await this.disk.syncFolder(folder);
+    // Of a segment that was redone and is cut off again the folder is gone.
+    for (const folder of this.#folders) if (this.disk.exists(folder)) await this.disk.syncFolder(folder);
   }
 
   #file(bucket: number, segment: number, record: JournalRecord | null): DiskFile {
