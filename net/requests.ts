@@ -64,11 +64,28 @@ interface Served {
   /** Answers for which there was no room. */
   unsent: Uint8Array[];
   /** Of the questions that are worked on, by id: to tell that nobody waits any more. */
-  readonly stops: Map<number, AbortController>;
+  readonly stops: Map<number, Stop>;
 }
 
-/** Answers a question. `signal`: nobody waits for the answer any more. */
-export type Answerer = (from: number, question: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
+/** Answers a question. `stop`: nobody waits for the answer any more. */
+export type Answerer = (from: number, question: Uint8Array, stop: Stop) => Promise<Uint8Array>;
+
+/** Tells who works on a question that nobody waits any more. A signal costs microseconds: it is made for who looks at it. */
+export class Stop {
+  #controller: AbortController | null = null;
+  #stopped = false;
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#stopped) this.#controller.abort();
+    return this.#controller.signal;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#controller?.abort();
+  }
+}
 
 export class Requests {
   readonly #transport: Pick<Transport, "send" | "isLinked">;
@@ -122,7 +139,7 @@ export class Requests {
     const id = new DataView(bytes.buffer, bytes.byteOffset).getUint32(1, true);
     const body = bytes.subarray(HEADER_BYTES);
     if (kind === QUESTION) return this.#serve(from, id, body);
-    if (kind === WITHDRAWAL) return this.#served.get(from)?.stops.get(id)?.abort();
+    if (kind === WITHDRAWAL) return this.#served.get(from)?.stops.get(id)?.stop();
     if (kind > WITHDRAWAL) throw new Error(`Node ${from} sent a message of a kind that is not known here: ${kind}`);
     if (this.#asked.get(id)?.peer !== from) return; // Its time was up.
     const asked = this.#settle(id)!;
@@ -140,7 +157,7 @@ export class Requests {
       served.unsent = [];
       const stops = [...served.stops.values()];
       served.stops.clear();
-      for (const stop of stops) stop.abort();
+      for (const stop of stops) stop.stop();
     }
     for (const [id, asked] of this.#asked) {
       if (asked.peer === peer) this.#settle(id)!.reject(new NoAnswer(peer, "the link is gone"));
@@ -166,7 +183,7 @@ export class Requests {
 
   #serve(from: number, id: number, question: Uint8Array): void {
     const served = this.#served.get(from) ??
-      { link: 0, count: 0, unsent: [], stops: new Map<number, AbortController>() };
+      { link: 0, count: 0, unsent: [], stops: new Map<number, Stop>() };
     this.#served.set(from, served);
     const { link } = served;
     if (served.count >= SERVED_MAX) {
@@ -175,7 +192,7 @@ export class Requests {
       return;
     }
     served.count++;
-    const stop = new AbortController();
+    const stop = new Stop();
     served.stops.set(id, stop);
     const reply = (kind: number, body: Uint8Array) => {
       if (served.link !== link) return;
@@ -189,7 +206,7 @@ export class Requests {
       reply(FAILURE, new TextEncoder().encode(error instanceof Error ? error.message : String(error)));
     };
     // Also what is thrown at once, and an answer that is too large for a message.
-    Promise.resolve().then(() => this.#answer(from, question, stop.signal))
+    Promise.resolve().then(() => this.#answer(from, question, stop))
       .then((answer) => reply(ANSWER, answer)).catch(fail);
   }
 }

@@ -17,7 +17,7 @@ class Wire {
           queueMicrotask(() => this.isUp && this.ends[peer as 0 | 1].message(self, bytes));
           return true;
         },
-      }, async (_from, question, signal) => encode(await answer(decode(question), signal)));
+      }, async (_from, question, stop) => encode(await answer(decode(question), stop.signal)));
     this.ends = [end(0), end(1)];
   }
 

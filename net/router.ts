@@ -45,7 +45,7 @@ import {
   type Query,
   REMAINING_MS_MAX,
 } from "./messages.ts";
-import { AnswerFailed, NoAnswer, NotAsked, Requests } from "./requests.ts";
+import { AnswerFailed, NoAnswer, NotAsked, Requests, Stop } from "./requests.ts";
 import type { Routes } from "./routes.ts";
 import type { Transport, TransportHandlers } from "./transport.ts";
 
@@ -135,7 +135,7 @@ export class Router {
     this.#follow = follow;
     this.#encoder = new MessageEncoder(shape);
     this.#decoder = new MessageDecoder(shape, transport.node);
-    this.#requests = new Requests(transport, (from, question, signal) => this.#serve(from, question, signal));
+    this.#requests = new Requests(transport, (from, question, stop) => this.#serve(from, question, stop));
     this.#appends = Array.from(
       { length: shape.bucketCount },
       (_, bucket) => new AppendRoute(this.#waysOf(bucket), settings),
@@ -402,7 +402,7 @@ export class Router {
     msMax: number,
   ): Promise<Answer | Error> {
     if (node === this.#transport.node) {
-      return await this.#answerHere(query, freshness, true, new AbortController().signal);
+      return await this.#answerHere(query, freshness, true, new Stop());
     }
     try {
       return await this.#askOnce(node, query, freshness, msMax, { hops });
@@ -468,7 +468,7 @@ export class Router {
 
   // ---- What others ask -------------------------------------------------------------------------------------------------
 
-  async #serve(from: number, question: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+  async #serve(from: number, question: Uint8Array, stop: Stop): Promise<Uint8Array> {
     const message = this.#decoder.decode(question);
     if (message.kind !== "forwardAppend" && message.kind !== "forwardRead") {
       throw new Error(`${message.kind} is no question`);
@@ -477,7 +477,7 @@ export class Router {
       ? failed({ code: "storeClosed" })
       : message.kind === "forwardAppend"
       ? await this.#serveAppend(from, message)
-      : await this.#serveRead(from, message, signal);
+      : await this.#serveRead(from, message, stop);
     return this.#bytesOf({ kind: "answer", request: message.request, answer });
   }
 
@@ -515,11 +515,11 @@ export class Router {
     });
   }
 
-  async #serveRead(from: number, message: ForwardRead, signal: AbortSignal): Promise<Answer> {
+  async #serveRead(from: number, message: ForwardRead, stop: Stop): Promise<Answer> {
     const { query, hopsLeft, remainingMs, atLeast, fromLeader } = message;
     const freshness: Freshness = atLeast === null ? { fromLeader } : { fromLeader, atLeast };
     const isOfMany = query.kind === "heads" || query.kind === "follow";
-    if (hopsLeft === 0 || isOfMany) return await this.#answerHere(query, freshness, false, signal, hopsLeft);
+    if (hopsLeft === 0 || isOfMany) return await this.#answerHere(query, freshness, false, stop, hopsLeft);
     try {
       const deadline = this.#environment.monotonic() + remainingMs;
       return await this.answer(query, freshness, { deadline, hops: hopsLeft, from });
@@ -536,12 +536,12 @@ export class Router {
     query: Query,
     freshness: Freshness,
     asksLeader: boolean,
-    signal: AbortSignal,
+    stop: Stop,
     hops = 0,
   ): Promise<Answer> {
     try {
       if (query.kind === "follow") {
-        return await followed(hops > 0 ? this.#follow : this.#followHere(query.positions), query, signal);
+        return await followed(hops > 0 ? this.#follow : this.#followHere(query.positions), query, stop.signal);
       }
       if (query.kind === "heads") return await this.#heads(query.positions, freshness, hops);
       const bucket = this.#bucketOfQuery(query);
