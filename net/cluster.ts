@@ -99,7 +99,7 @@ export class ClusterStore implements EventStore {
       ...surroundings,
       routes: this.#routes,
       settings: { ...SETTINGS, ...options.settings },
-      follow: (selection) => this.#subscribe(selection, {}, false),
+      follow: (selection, freshness) => this.#subscribe(selection, freshness, false),
     });
   }
 
@@ -362,13 +362,17 @@ export class ClusterStore implements EventStore {
   /** `mayRelay`: what no node with a link to this one holds, another node may be asked to follow. */
   async #subscribe(selection: Selection, freshness: Freshness, mayRelay: boolean): Promise<ClusterSubscription> {
     this.#requireOpen();
+    const { atLeast, fromLeader } = freshness;
     const { own, places, latest, partitions } = "partitions" in selection
       ? this.#placesOf(selection)
       : this.#placesOfStreams(selection);
+    if (atLeast !== undefined && partitions.length + places.length > 1) {
+      throw new InvalidArgument("A sequence that must be readable is of one partition: found several");
+    }
     await this.#requireFresh(partitions, freshness);
     if (latest.length > 0) {
       const places = [...new Set(latest.map(({ place }) => place))];
-      const heads = await headsOf(this.#router, places, { fromLeader: freshness.fromLeader }, mayRelay);
+      const heads = await headsOf(this.#router, places, freshness, mayRelay);
       for (const { place, position } of latest) {
         const positions = place.of instanceof Map ? [...place.of.values()] : [place.of];
         position.next = heads.get(place)![positions.indexOf(position as StreamPosition)]!;
@@ -378,6 +382,7 @@ export class ClusterStore implements EventStore {
       router: this.#router,
       own: own === null ? null : await this.#local.store.subscribe(own),
       places,
+      freshness: { atLeast, fromLeader },
       followMs: this.#followMs,
       mayRelay,
       log: this.#log,
@@ -443,9 +448,6 @@ export class ClusterStore implements EventStore {
   /** Waits until our own replicas have what a subscriber wants to see. */
   async #requireFresh(partitions: readonly number[], freshness: Freshness): Promise<void> {
     const { atLeast, fromLeader } = freshness;
-    if (atLeast !== undefined && partitions.length > 1) {
-      throw new InvalidArgument("A sequence that must be readable is of one partition: found several");
-    }
     if (atLeast === undefined && fromLeader !== true) return;
     const byBucket = new Map(partitions.map((partition) => [this.#bucketOf(partition), partition]));
     const deadline = this.#router.deadline();

@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { Chance } from "../core/chance.ts";
-import { NoReplica, StoreClosed, TooFewReplicas, TryAgain } from "../core/errors.ts";
+import { InvalidArgument, NoReplica, StoreClosed, TooFewReplicas, TryAgain } from "../core/errors.ts";
 import {
   appendedOf,
   type AppendReceiver,
@@ -122,6 +122,7 @@ class Nodes {
   readonly logs: Transaction[][] = [[], []];
   /** Appends that are on their way into the log. */
   appending: Promise<void>[] = [];
+  readonly logged: string[] = [];
   /** A bucket without a leader. */
   #changing: number | null = null;
 
@@ -140,6 +141,7 @@ class Nodes {
         local,
         transport,
         nodes,
+        log: (level, message) => level === "debug" ? undefined : void all.logged.push(message),
         settings: { commandMs: 400, retryMs: 5, unreachableMs: 50, freshMs: 20, answerMs: 100, ...settings },
         followMs: 200,
       });
@@ -191,6 +193,9 @@ class Nodes {
 
   heal(): void {
     for (let a = 0; a < this.shape.nodeCount; a++) {
+      for (let b = 0; b < this.shape.nodeCount; b++) this.network.release(a, b);
+    }
+    for (let a = 0; a < this.shape.nodeCount; a++) {
       for (let b = a + 1; b < this.shape.nodeCount; b++) this.network.heal(a, b);
     }
   }
@@ -226,6 +231,35 @@ Deno.test("what a follower does not have yet is seen by who asks for it: by its 
   }
   await nodes.catchUp(1, 0);
   assert.equal((await follower.event(eventId))!.eventId, eventId);
+});
+
+Deno.test("who follows sees what it asked to see at once, from whoever has it", async () => {
+  await using nodes = await Nodes.started({ commandMs: 2000 });
+  const { partition } = await nodes.stores[0]!.append(one(0));
+  nodes.network.cut(3, 0);
+  for (const freshness of [{ atLeast: 0 }, { fromLeader: true }]) {
+    const asked = nodes.stores[3]!.subscribe({ partitions: [partition], from: 0 }, freshness)
+      .then(async (subscription) => (await subscription.read()).length);
+    setTimeout(() => nodes.network.heal(3, 0), 30); // Until then only replicas that are behind can be asked.
+    assert.equal(await asked, 1);
+    nodes.network.cut(3, 0);
+  }
+  const ofFollower = nodes.stores[1]!.subscribe({ partitions: [partition], from: 0 }, { atLeast: 0 });
+  setTimeout(() => nodes.catchUp(1, 0), 30);
+  assert.equal((await (await ofFollower).read()).length, 1);
+  const several = { partitions: [0, 1], from: 0 };
+  for (const store of nodes.stores) await assert.rejects(store.subscribe(several, { atLeast: 0 }), InvalidArgument);
+});
+
+Deno.test("a node that answers with other events than were asked for is not believed, and somebody is told", async () => {
+  await using nodes = await Nodes.started({ commandMs: 2000 });
+  for (let i = 0; i < 3; i++) await nodes.stores[0]!.append(one(0, `${i}`));
+  await nodes.catchUpAll();
+  const { store } = nodes.locals[0]!;
+  store.subscribe = () => MemoryStore.prototype.subscribe.call(store, { partitions: [PARTITIONS[0]!], from: 0 });
+  const subscription = await nodes.stores[3]!.subscribe({ partitions: [PARTITIONS[0]!], from: 1 });
+  assert.deepEqual((await subscription.read()).map(({ name }) => name), ["1", "2"]);
+  assert.deepEqual(nodes.logged, ["A node has answered with other events"]);
 });
 
 Deno.test("what cannot be known is an error, and never null", async () => {
@@ -425,6 +459,8 @@ async function follow(seed: number): Promise<void> {
     const [a, b] = [chance.below(SHAPE.nodeCount), chance.below(SHAPE.nodeCount)];
     if (chance.oneIn(4)) nodes.network.cut(a, b);
     else if (chance.oneIn(4)) nodes.network.heal(a, b);
+    if (chance.oneIn(20)) nodes.network.hold(a, b); // It is there, and says nothing.
+    else if (chance.oneIn(5)) nodes.network.release(a, b);
     if (chance.oneIn(10)) await nodes.handOver(bucket);
     if (chance.oneIn(3)) await new Promise((resolve) => setTimeout(resolve, chance.below(6)));
   }

@@ -33,6 +33,8 @@ export interface Place {
   readonly of: { next: number } | Map<string, StreamPosition & { next: number }>;
   /** `free`: to be asked. `read`: it was read to its end when it was asked last. */
   state: "free" | "read" | "asked" | "held";
+  /** It was asked for, and answered. */
+  wasAnswered: boolean;
   /** Nodes that could not answer. */
   readonly avoided: Set<number>;
   damage: Damaged | null;
@@ -43,7 +45,7 @@ export function streamKey(partitionKey: string, streamId: string): string {
 }
 
 export function placeOf(bucket: number, partition: number, of: Place["of"]): Place {
-  return { bucket, partition, of, state: "free", avoided: new Set(), damage: null };
+  return { bucket, partition, of, state: "free", wasAnswered: false, avoided: new Set(), damage: null };
 }
 
 /** Events of some places that were not read yet. */
@@ -60,6 +62,8 @@ export interface ClusterSubscriptionOptions {
   /** Of what this node holds, if there is anything. */
   own: Subscription | null;
   places: readonly Place[];
+  /** How new what is read first must be. */
+  freshness: Freshness;
   /** How long a node waits for events. */
   followMs: number;
   /** Whether others may be asked for what only they can reach. */
@@ -72,6 +76,7 @@ export class ClusterSubscription extends Subscription {
   readonly #router: Router;
   readonly #own: Subscription | null;
   readonly #places: Place[];
+  readonly #freshness: Freshness;
   readonly #followMs: number;
   readonly #mayRelay: boolean;
   readonly #log: Log;
@@ -88,11 +93,12 @@ export class ClusterSubscription extends Subscription {
   #closed = false;
   #storeClosed = false;
 
-  constructor({ router, own, places, followMs, mayRelay, log, onClose }: ClusterSubscriptionOptions) {
+  constructor({ router, own, places, freshness, followMs, mayRelay, log, onClose }: ClusterSubscriptionOptions) {
     super();
     this.#router = router;
     this.#own = own;
     this.#places = [...places];
+    this.#freshness = freshness;
     this.#followMs = followMs;
     this.#mayRelay = mayRelay;
     this.#log = log;
@@ -309,21 +315,23 @@ export class ClusterSubscription extends Subscription {
       place.damage = null;
     }
     if (this.#failure !== null) this.#wake();
-    else if (waitMs > 0) void this.#router.change().then(() => this.#wake());
+    else if (waitMs > 0) void this.#router.change().catch(() => {}).then(() => this.#wake());
     return [...asked, Promise.resolve(false)];
   }
 
   async #ask({ node, hops, places }: Group, waitMs: number, within: string | null): Promise<boolean> {
     for (const place of places) place.state = "asked";
     const query: Query = { kind: "follow", positions: positionsOf(places), waitMs, limit: FOLLOW_EVENTS_MAX, within };
+    const freshness = places.every(({ wasAnswered }) => wasAnswered) ? {} : this.#freshness;
     try {
-      const answer = await this.#router.askFor(node, query, { hops, signal: this.#stop.signal });
+      const answer = await this.#router.askFor(node, query, { hops, freshness, signal: this.#stop.signal });
       if (answer.kind !== "events") throw new TryAgain(`Node ${node} has answered with ${answer.kind}`);
       const { events, more } = answer;
       take(places, events);
       const isEmpty = events.length === 0;
       for (const place of places) {
         place.state = isEmpty ? "read" : "held";
+        place.wasAnswered = true;
         place.avoided.clear();
         place.damage = null;
       }

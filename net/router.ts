@@ -24,7 +24,7 @@ import {
 } from "../core/errors.ts";
 import { type AppendReceiver, type EventRecord, identify, requireUuid, type Transaction } from "../core/event.ts";
 import { bucketOf, partitionHash, partitionOf } from "../core/placement.ts";
-import type { EventStore, Freshness, Scan, Subscription } from "../core/store.ts";
+import type { EventStore, Freshness, Scan, Selection, Subscription } from "../core/store.ts";
 import { isOfSeveral, parseUuid } from "../core/uuid.ts";
 import { Append, AppendRoute, type AppendWays, type Outcome, type Target } from "./append_route.ts";
 import type { ClusterShape } from "./consensus/topology.ts";
@@ -96,7 +96,7 @@ export interface RouterOptions {
   follow: Follow;
 }
 
-type Follow = EventStore["subscribe"];
+type Follow = (selection: Selection, freshness: Freshness) => Promise<Subscription>;
 
 export class Router {
   readonly #shape: ClusterShape;
@@ -460,9 +460,9 @@ export class Router {
     return relay === undefined ? null : { node: relay, hops: 1 };
   }
 
-  /** Resolves when something has changed that may help, or some time has passed. */
+  /** Resolves when something has changed that may help, or some time has passed. @throws {StoreClosed} */
   async change(): Promise<void> {
-    if (this.#closed) return;
+    if (this.#closed) throw new StoreClosed();
     await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
@@ -541,7 +541,10 @@ export class Router {
   ): Promise<Answer> {
     try {
       if (query.kind === "follow") {
-        return await followed(hops > 0 ? this.#follow : this.#followHere(query.positions), query, stop.signal);
+        const { positions } = query;
+        const follow = (selection: Selection) =>
+          hops > 0 ? this.#follow(selection, freshness) : this.#followHere(positions, selection, freshness);
+        return await followed(follow, query, stop.signal);
       }
       if (query.kind === "heads") return await this.#heads(query.positions, freshness, hops);
       const bucket = this.#bucketOfQuery(query);
@@ -604,10 +607,7 @@ export class Router {
         const answer = await this.answer(query, freshness, { hops });
         return answer.kind === "number" ? next(answer.number) : 0;
       }
-      const late = await this.isLate(bucket, partition, freshness, false);
-      if (late !== null) {
-        throw late.code === "notLeader" ? new NotLeader(bucket, late.term, late.leader) : errorOf(late);
-      }
+      await this.#requireFresh(partition, freshness);
       return next(await read());
     };
     const numbers = "partitions" in positions
@@ -625,14 +625,25 @@ export class Router {
   }
 
   /** Follows in this node's own store, if that holds all of these. */
-  #followHere(positions: Positions): Follow {
+  async #followHere(positions: Positions, selection: Selection, freshness: Freshness): Promise<Subscription> {
     const partitions = "partitions" in positions
       ? positions.partitions.map(({ partition }) => partition)
       : positions.streams.map(({ partitionKey }) => this.#partitionOfKey(partitionKey));
     if (!partitions.every((partition) => this.holds(bucketOf(partition, this.#shape.bucketCount)))) {
       throw new NoReplica("This node has no replica of a partition");
     }
-    return (selection) => this.#local.store.subscribe(selection);
+    if (freshness.atLeast !== undefined || freshness.fromLeader) {
+      await Promise.all(partitions.map((partition) => this.#requireFresh(partition, freshness)));
+    }
+    return await this.#local.store.subscribe(selection);
+  }
+
+  /** @throws {NotLeader} | {TryAgain} this node lacks something that a reader wants to see */
+  async #requireFresh(partition: number, freshness: Freshness): Promise<void> {
+    const bucket = bucketOf(partition, this.#shape.bucketCount);
+    const late = await this.isLate(bucket, partition, freshness, false);
+    if (late === null) return;
+    throw late.code === "notLeader" ? new NotLeader(bucket, late.term, late.leader) : errorOf(late);
   }
 
   #notLeader(bucket: number): Failure {
@@ -800,7 +811,7 @@ function rangeOf({ from, end, backward, limit }: Read & { kind: "partition" | "s
 
 /** What comes next of some positions: as soon as there is something, none when there is nothing for so long. */
 async function followed(
-  subscribe: Follow,
+  subscribe: (selection: Selection) => Promise<Subscription>,
   { positions, waitMs, limit, within }: Query & { kind: "follow" },
   signal: AbortSignal,
 ): Promise<Answer> {
