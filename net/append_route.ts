@@ -49,10 +49,11 @@ export type Target =
 export interface AppendWays {
   now(): number;
   target(append: Append): Target;
-  /** Whether an append would leave at once. */
-  hasRoom(node: number, append: Append): boolean;
-  /** Sends it within this call. Tells what became of it once, perhaps within the call. */
-  send(append: Append, to: Exclude<Target, { kind: "none" }>, run: number, told: (outcome: Outcome) => void): void;
+  /**
+   * Sends it within this call, or returns false: then there is no room, and it is said when there is. Tells what became of
+   * it once, perhaps within the call.
+   */
+  send(append: Append, to: Exclude<Target, { kind: "none" }>, run: number, told: (outcome: Outcome) => void): boolean;
   /** Nobody is known to lead: somebody should be asked. */
   seek(): void;
   /** The append has been answered. */
@@ -163,16 +164,18 @@ export class AppendRoute {
     }
     this.#unreachableSince = null;
     if (this.#refusedBy !== null && isSame(target, this.#refusedBy) && now < this.#retryAt) return false;
-    if (!this.#ways.hasRoom(target.node, append)) return false; // In its turn, when there is.
     this.#refusedBy = null;
     this.#waiting.shift();
     const attempt = ++append.attempt;
     append.sentInTerm = target.kind === "leader" ? target.term : null;
     this.#flying.add(append);
-    this.#ways.send(append, target, this.#run, (outcome) => {
+    const hasLeft = this.#ways.send(append, target, this.#run, (outcome) => {
       if (append.attempt === attempt && this.#flying.has(append)) this.#told(append, target, outcome);
     });
-    return true;
+    if (hasLeft) return true;
+    this.#flying.delete(append);
+    this.#waiting.unshift(append);
+    return false;
   }
 
   #giveUp(): void {

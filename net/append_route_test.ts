@@ -38,10 +38,11 @@ class Played {
   readonly route = new AppendRoute({
     now: () => this.now,
     target: () => this.target,
-    hasRoom: () => this.hasRoom,
     send: (append, to, run, told) => {
+      if (!this.hasRoom) return false;
       this.sent.push(`${append.order}@${to.node}/${run}`);
       this.#open.set(append.order, told);
+      return true;
     },
     seek: () => this.sought++,
     ended: () => this.ended++,
@@ -175,6 +176,15 @@ Deno.test("when the time is up, what flies is unknown, and what does not was not
   assert.ok(played.route.isEmpty);
   played.answer(1, STORED); // For nobody.
   assert.equal(played.told.length, 2);
+});
+
+Deno.test("where there is no room, appends wait for it in their order", () => {
+  const played = new Played();
+  played.hasRoom = false;
+  played.add(2);
+  played.hasRoom = true;
+  played.add();
+  assert.equal(played.takeSent(), "1@1/1 2@1/1 3@1/1");
 });
 
 Deno.test("without a leader somebody is asked; out of reach of all, clients are told after a while", () => {

@@ -457,10 +457,11 @@ async function follow(seed: number): Promise<void> {
     const replica = chance.pick(replicasOf(bucket, SHAPE));
     if (chance.oneIn(2)) await nodes.catchUp(replica, bucket, chance.between(1, 5));
     const [a, b] = [chance.below(SHAPE.nodeCount), chance.below(SHAPE.nodeCount)];
-    if (chance.oneIn(4)) nodes.network.cut(a, b);
-    else if (chance.oneIn(4)) nodes.network.heal(a, b);
-    if (chance.oneIn(20)) nodes.network.hold(a, b); // It is there, and says nothing.
-    else if (chance.oneIn(5)) nodes.network.release(a, b);
+    const fault = chance.below(40);
+    if (fault < 10) nodes.network.cut(a, b);
+    else if (fault < 18) nodes.network.heal(a, b);
+    else if (fault < 20) nodes.network.hold(a, b); // It is there, and says nothing.
+    else if (fault < 28) nodes.network.release(a, b);
     if (chance.oneIn(10)) await nodes.handOver(bucket);
     if (chance.oneIn(3)) await new Promise((resolve) => setTimeout(resolve, chance.below(6)));
   }
@@ -502,7 +503,7 @@ function isSelected(
 }
 
 Deno.test("a subscriber misses nothing and sees nothing twice, whoever is gone, behind, or leads", async () => {
-  for (let seed = 0; seed < 30; seed++) {
+  for (let seed = 0; seed < 15; seed++) {
     try {
       await follow(seed);
     } catch (error) {

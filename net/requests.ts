@@ -114,14 +114,21 @@ export class Requests {
    * @throws {LimitExceeded} when the question is larger than a message may be
    */
   async ask(peer: number, question: Uint8Array, msMax: number, signal?: AbortSignal): Promise<Uint8Array> {
-    if (!this.#transport.isLinked(peer)) throw new NotAsked(peer, "no link");
+    const answer = this.askNow(peer, question, msMax, signal);
+    if (answer instanceof NotAsked) throw answer;
+    return await answer;
+  }
+
+  /** As `ask`, for who has to know within the call whether the question has left. @throws {LimitExceeded} */
+  askNow(peer: number, question: Uint8Array, msMax: number, signal?: AbortSignal): Promise<Uint8Array> | NotAsked {
+    if (!this.#transport.isLinked(peer)) return new NotAsked(peer, "no link");
     do this.#lastId = (this.#lastId + 1) % 2 ** 32; while (this.#asked.has(this.#lastId));
     const id = this.#lastId;
-    if (!this.#transport.send(peer, "forward", message(QUESTION, id, question))) throw new NotAsked(peer, "no room");
+    if (!this.#transport.send(peer, "forward", message(QUESTION, id, question))) return new NotAsked(peer, "no room");
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
     const timer = setTimeout(() => this.#settle(id)?.reject(new NoAnswer(peer, "the time is up")), msMax);
     this.#asked.set(id, { peer, timer, resolve, reject });
-    if (signal === undefined) return await promise;
+    if (signal === undefined) return promise;
     const withdraw = () => {
       if (!this.#asked.has(id)) return;
       this.#transport.send(peer, "forward", message(WITHDRAWAL, id, EMPTY));
@@ -129,7 +136,7 @@ export class Requests {
     };
     signal.addEventListener("abort", withdraw);
     if (signal.aborted) withdraw();
-    return await promise.finally(() => signal.removeEventListener("abort", withdraw));
+    return promise.finally(() => signal.removeEventListener("abort", withdraw));
   }
 
   /** To be called with each message of the `forward` lane. */

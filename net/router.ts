@@ -13,19 +13,11 @@
  * @module
  */
 import type { Environment, Log } from "../core/environment.ts";
-import {
-  InvalidArgument,
-  LimitExceeded,
-  NoReplica,
-  OutcomeUnknown,
-  StoreClosed,
-  TooFewReplicas,
-  TryAgain,
-} from "../core/errors.ts";
+import { InvalidArgument, NoReplica, OutcomeUnknown, StoreClosed, TryAgain } from "../core/errors.ts";
 import { type AppendReceiver, type EventRecord, identify, requireUuid, type Transaction } from "../core/event.ts";
 import { bucketOf, partitionHash, partitionOf } from "../core/placement.ts";
 import type { EventStore, Freshness, Scan, Selection, Subscription } from "../core/store.ts";
-import { isOfSeveral, parseUuid } from "../core/uuid.ts";
+import { isOfSeveral } from "../core/uuid.ts";
 import { Append, AppendRoute, type AppendWays, type Outcome, type Target } from "./append_route.ts";
 import type { ClusterShape } from "./consensus/topology.ts";
 import { type LocalNode, NotLeader } from "./local.ts";
@@ -226,15 +218,18 @@ export class Router {
         if (isLost && relays.length > 0) return { kind: "relay", node: relays[attempt % relays.length]! };
         return { kind: "none", unreachable: !isNear && relays.length === 0 };
       },
-      hasRoom: (to, { bytes }) => to === node || this.#transport.isWritable(to, "forward", bytes),
       send: (append, to, run, told) => {
-        if (to.node === node) this.#appendHere(bucket, append.transaction, told);
-        else {
-          void this.#forwardAppend(append, to, run).then(({ outcome, leader }) => {
-            told(outcome);
-            if (leader !== undefined) this.learn(bucket, leader.term, leader.leader, to.node);
-          });
+        if (to.node === node) {
+          this.#appendHere(bucket, append.transaction, told);
+          return true;
         }
+        const forwarded = this.#forwardAppend(append, to, run);
+        if (forwarded === null) return false;
+        void this.#outcomeOf(forwarded, to.node).then(({ outcome, leader }) => {
+          told(outcome);
+          if (leader !== undefined) this.learn(bucket, leader.term, leader.leader, to.node);
+        });
+        return true;
       },
       seek: () => {
         if (seeking) return;
@@ -262,8 +257,8 @@ export class Router {
     });
   }
 
-  /** Asks another node. Whatever goes wrong is an outcome. */
-  async #forwardAppend(append: Append, to: Exclude<Target, { kind: "none" }>, run: number): Promise<Told> {
+  /** Asks another node, within this call; null when there is no room. */
+  #forwardAppend(append: Append, to: Exclude<Target, { kind: "none" }>, run: number): Promise<Answer> | null {
     const left = Math.max(1, Math.floor(append.deadline - this.#environment.monotonic()));
     const isRelay = to.kind === "relay";
     const message: ForwardAppend = {
@@ -275,32 +270,43 @@ export class Router {
     };
     try {
       // A relay says itself that its time is up: only then is it known whether it has sent anything.
-      const answer = await this.#ask(to.node, message, isRelay ? Math.min(left, 2 * RELAY_MS) : left);
+      const msMax = isRelay ? Math.min(left, 2 * RELAY_MS) : left;
+      const answer = this.#requests.askNow(to.node, this.#bytesOf(message), msMax);
+      return answer instanceof NotAsked ? null : this.#answerIn(answer, to.node, message);
+    } catch (error) {
+      return Promise.reject(error); // It is too large for a message.
+    }
+  }
+
+  /** Whatever goes wrong is an outcome. */
+  async #outcomeOf(forwarded: Promise<Answer>, node: number): Promise<Told> {
+    let answer;
+    try {
+      answer = await forwarded;
       if (answer.kind === "appended") return { outcome: { kind: "stored", appended: answer.appended } };
-      if (answer.kind !== "failed") throw new AnswerFailed(to.node, `it answered an append with ${answer.kind}`);
-      const outcome = this.#outcomeOf(answer.failure, to.node);
-      return answer.failure.code === "notLeader" ? { outcome, leader: answer.failure } : { outcome };
+      if (answer.kind !== "failed") throw new AnswerFailed(node, `it answered an append with ${answer.kind}`);
     } catch (error) {
       if (error instanceof NotAsked) {
         return { outcome: { kind: "notTaken", why: new TryAgain(error.message, { cause: error }) } };
       }
       return { outcome: isOfPeer(error) ? { kind: "unknown", why: error } : { kind: "refused", error } };
     }
-  }
-
-  #outcomeOf(failure: Failure, from: number): Outcome {
+    const { failure } = answer;
     switch (failure.code) {
       case "notLeader":
-        return { kind: "notTaken", why: new TryAgain(`Node ${from} does not lead the bucket`) };
+        return {
+          outcome: { kind: "notTaken", why: new TryAgain(`Node ${node} does not lead the bucket`) },
+          leader: failure,
+        };
       case "tryAgain":
       case "clusterDown":
-        return { kind: "notTaken", why: errorOf(failure) };
+        return { outcome: { kind: "notTaken", why: errorOf(failure) } };
       case "storeClosed": // It is the other one that closes.
-        return { kind: "notTaken", why: new TryAgain(`Node ${from} is closing`) };
+        return { outcome: { kind: "notTaken", why: new TryAgain(`Node ${node} is closing`) } };
       case "unknown":
-        return { kind: "unknown", why: errorOf(failure) };
+        return { outcome: { kind: "unknown", why: errorOf(failure) } };
       default:
-        return { kind: "refused", error: errorOf(failure) };
+        return { outcome: { kind: "refused", error: errorOf(failure) } };
     }
   }
 
@@ -654,11 +660,19 @@ export class Router {
   // ---- Bytes and places ------------------------------------------------------------------------------------------------
 
   /** @throws {NotAsked} | {NoAnswer} | {AnswerFailed} | {LimitExceeded} */
-  async #ask(node: number, message: ForwardAppend | ForwardRead, msMax: number, signal?: AbortSignal): Promise<Answer> {
-    const bytes = await this.#requests.ask(node, this.#bytesOf(message), msMax, signal);
+  async #ask(node: number, message: ForwardRead, msMax: number, signal?: AbortSignal): Promise<Answer> {
+    return await this.#answerIn(this.#requests.ask(node, this.#bytesOf(message), msMax, signal), node, message);
+  }
+
+  async #answerIn(
+    answer: Promise<Uint8Array>,
+    node: number,
+    { request }: ForwardAppend | ForwardRead,
+  ): Promise<Answer> {
+    const bytes = await answer;
     try {
-      const answer = this.#decoder.decode(bytes);
-      if (answer.kind === "answer" && answer.request === message.request) return answer.answer;
+      const message = this.#decoder.decode(bytes);
+      if (message.kind === "answer" && message.request === request) return message.answer;
     } catch (error) {
       if (!(error instanceof MessageRefused)) throw error;
       this.#log("warn", "A node has answered what is no answer", { node, cause: error });

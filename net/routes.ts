@@ -7,7 +7,6 @@
  *
  * @module
  */
-import type { Membership } from "./consensus/membership.ts";
 import { type ClusterShape, leaderOf, replicasOf } from "./consensus/topology.ts";
 import type { LocalNode } from "./local.ts";
 import type { Transport } from "./transport.ts";
