@@ -70,6 +70,8 @@ const APPENDS_MAX = 50_000;
 const APPEND_BYTES_MAX = 256 * 1024 * 1024;
 /** What an event takes in a message beside its payload and metadata, about. */
 const EVENT_OVERHEAD_BYTES = 400;
+/** Questions under way. A node refuses more than 10,000 of another one, and would then let later appends overtake. */
+const ASKED_MAX = 8000;
 /** An append that another node was asked to hand on: then it is asked again, who may know more by now. */
 const RELAY_MS = 2000;
 /** So long may the link to a leader be gone before another node is asked to hand on to it: mostly there is a new one. */
@@ -259,6 +261,7 @@ export class Router {
 
   /** Asks another node, within this call; null when there is no room. */
   #forwardAppend(append: Append, to: Exclude<Target, { kind: "none" }>, run: number): Promise<Answer> | null {
+    if (this.#requests.pending >= ASKED_MAX) return null;
     const left = Math.max(1, Math.floor(append.deadline - this.#environment.monotonic()));
     const isRelay = to.kind === "relay";
     const message: ForwardAppend = {
