@@ -8,15 +8,20 @@
  */
 import type { AppendReceiver, Transaction } from "../core/event.ts";
 import type { EventStore } from "../core/store.ts";
+import type { Chain } from "./consensus/entries.ts";
 import type { Role } from "./consensus/replica_state.ts";
 
 /** What this node's replica of a bucket is doing. */
 export interface LocalReplica {
   readonly role: Role;
+  /** Of the disk that it is on. */
+  readonly dataId: number;
   readonly term: number;
   readonly logEnd: number;
   readonly durableEnd: number;
   readonly commitEnd: number;
+  /** At `commitEnd`. */
+  readonly commitChain: Chain;
 }
 
 /** This node does not lead the bucket. Nothing was stored. */
@@ -35,6 +40,9 @@ export interface LocalNode {
   /** Reads of it see what is committed and durable here; its subscriptions follow that. */
   readonly store: EventStore;
 
+  /** Of this life of the process, as its replicas have it. */
+  readonly boot: number;
+
   /** Null when this node has no replica of the bucket. */
   replica(bucket: number): LocalReplica | null;
 
@@ -42,7 +50,8 @@ export interface LocalNode {
   leaderOf(bucket: number): { node: number; term: number } | null;
 
   /**
-   * Appends, if this node leads the bucket. `receiver.refused` is told of `NotLeader`, `TooFewReplicas` and `TryAgain`
+   * Appends, if this node leads the bucket. Those of one bucket are decided in the order of these calls; when one was not
+   * taken because this node did not lead, nor are those that were called before it was said so. `receiver.refused` is told of `NotLeader`, `TooFewReplicas` and `TryAgain`
    * when nothing was appended and nothing will be, and of `OutcomeUnknown`.
    */
   append(transaction: Transaction, receiver: AppendReceiver): void;
@@ -57,5 +66,8 @@ export interface LocalNode {
   readable(partition: number, sequence: number, msMax: number): Promise<boolean>;
 
   /** Another node's hint: `end` entries with this chain are committed. */
-  commitNote(bucket: number, end: number, chain: { low: number; high: number }): void;
+  commitNote(bucket: number, end: number, chain: Chain): void;
+
+  /** A hint: the slots of a bucket whose nodes seem to be down, as bits. Told when it changes. */
+  suspected(bucket: number, slots: number): void;
 }

@@ -5,10 +5,10 @@
  *               length   version   kind   config hash   body …
  *
  *     hello           node, boot | what the config hash is made from, so that a refusal can say in what two nodes differ
- *     beacon          node, boot | count, address … | count, (bucket, data id, term, leader?, commit end, chain 8) …
+ *     beacon          node, boot, number | count, address … | count, (bucket, data id, term, leader?, commit end, chain 8) …
  *     heartbeats      boot | count, (bucket, slot, data id, kind, the fields of a heartbeat or of a reply to one) …
  *     of a replica    bucket, slot, data id, boot | the fields of the message, in the order of consensus/message.ts
- *     forwardAppend   request, hops left, remaining ms, term | [partition key 16] count, event …
+ *     forwardAppend   request, hops left, remaining ms, term, run | [partition key 16] count, event …
  *       event         flags, [event id 16], expected version, [timestamp], stream id, name, metadata, payload
  *     forwardRead     request, hops left, remaining ms, at least?, from leader | what is asked for
  *     answer          request | what was asked for, or what failed, with its facts
@@ -38,8 +38,12 @@ import {
   DuplicateEventId,
   InvalidArgument,
   LimitExceeded,
+  NoReplica,
   NoSuchPartition,
+  OutcomeUnknown,
   StoreClosed,
+  TooFewReplicas,
+  TryAgain,
   WrongExpectedVersion,
 } from "../core/errors.ts";
 import {
@@ -59,6 +63,7 @@ import type { Chain, Entries, TermStart } from "./consensus/entries.ts";
 import { type Heartbeat, type HeartbeatReply, ID_MAX, type Message, type Sender } from "./consensus/message.ts";
 import { checkShape, type ClusterShape, configHash, configText, slotOf } from "./consensus/topology.ts";
 import { FrameEntries } from "./frame_entries.ts";
+import { NotLeader } from "./local.ts";
 
 /** Nodes of different versions do not understand each other, and say so. */
 export const PROTOCOL_VERSION = 1;
@@ -70,6 +75,10 @@ export const MESSAGE_BYTES_MAX = 2 * TRANSACTION_BYTES_MAX;
 export const HOPS_MAX = 15;
 export const REMAINING_MS_MAX = 60 * 60 * 1000;
 export const ADDRESSES_MAX = 32;
+/** Of one answer to `follow`. */
+export const FOLLOW_EVENTS_MAX = 256;
+/** How long a node waits for events before it says that there are none. */
+export const FOLLOW_MS_MAX = 60 * 1000;
 /** Of an address, a reason, the text of an error. Longer ones of this node are cut. */
 export const TEXT_BYTES_MAX = 4096;
 /** UTF-16 units: as many fit, whatever they say. */
@@ -93,6 +102,8 @@ export interface Beacon {
   readonly kind: "beacon";
   readonly node: number;
   readonly boot: number;
+  /** Counts the beacons of one life. */
+  readonly number: number;
   readonly addresses: readonly string[];
   /** Of which it has replicas, in rising order. */
   readonly buckets: readonly BucketState[];
@@ -138,11 +149,19 @@ interface Request {
   readonly remainingMs: number;
 }
 
-/** Event ids were given to all events before the first try, so that a retry is known as one. */
+/** An event id was given before the first try, so that a retry is known as one. */
 export interface ForwardAppend extends Request {
   readonly kind: "forwardAppend";
-  /** In which the receiver is believed to lead; 0 when nothing is known. */
+  /**
+   * In which the receiver is believed to lead: it appends in no other, so that what comes late cannot be stored after a
+   * later leader has refused the same. 0 when the receiver may hand it on.
+   */
   readonly term: number;
+  /**
+   * Appends to a bucket that were sent one after the other, none of them for the second time. When the receiver has not
+   * taken one of a run, it takes none that came behind it: they would overtake it.
+   */
+  readonly run: number;
   readonly transaction: Transaction;
 }
 
@@ -169,7 +188,36 @@ export type Query =
   | { readonly kind: "streamVersion"; readonly streamId: string; readonly partitionKey: string | null }
   | { readonly kind: "partitionSequence"; readonly partition: number }
   /** Up to which end one must read to see all that was acknowledged before now. */
-  | { readonly kind: "readEnd"; readonly bucket: number };
+  | { readonly kind: "readEnd"; readonly bucket: number }
+  /** Who leads the bucket. */
+  | { readonly kind: "leader"; readonly bucket: number }
+  /** Of each position, one past the last that there is. */
+  | { readonly kind: "heads"; readonly positions: Positions }
+  /** What comes next, as soon as there is something; none when there is nothing for so long. Nothing of it is kept. */
+  | {
+    readonly kind: "follow";
+    readonly positions: Positions;
+    readonly waitMs: number;
+    readonly limit: number;
+    /** Only what is left of this transaction. */
+    readonly within: string | null;
+  };
+
+/** Where a reader is: what it follows, and of each the number that comes next. Who stands first is read first. */
+export type Positions =
+  | { readonly partitions: readonly PartitionPosition[] }
+  | { readonly streams: readonly StreamPosition[] };
+
+export interface PartitionPosition {
+  readonly partition: number;
+  readonly next: number;
+}
+
+export interface StreamPosition {
+  readonly streamId: string;
+  readonly partitionKey: string;
+  readonly next: number;
+}
 
 export interface Reply {
   readonly kind: "answer";
@@ -180,10 +228,13 @@ export interface Reply {
 export type Answer =
   | { readonly kind: "appended"; readonly appended: Appended }
   | { readonly kind: "event"; readonly event: EventRecord | null }
-  /** `more`: the range goes on behind them. */
+  /** `more`: the range goes on behind them; of `follow`, the transaction of the last one does. */
   | { readonly kind: "events"; readonly events: readonly EventRecord[]; readonly more: boolean }
   | { readonly kind: "number"; readonly number: number | null }
-  | { readonly kind: "failed"; readonly failure: ClusterFailure | StoreFailure };
+  | { readonly kind: "numbers"; readonly numbers: readonly number[] }
+  /** The node that serves in this term, null while none is known. */
+  | { readonly kind: "leader"; readonly term: number; readonly leader: number | null }
+  | { readonly kind: "failed"; readonly failure: Failure };
 
 /** What the nodes say themselves. Of these only `unknown` leaves open whether something was appended. */
 export type ClusterFailure =
@@ -212,8 +263,21 @@ export type StoreFailure =
   | { readonly code: "damaged"; readonly file: string; readonly offset: number; readonly reason: string }
   | { readonly code: "storeClosed" };
 
+export type Failure = ClusterFailure | StoreFailure;
+
+const CLUSTER_ERRORS = {
+  insufficientReplicas: TooFewReplicas,
+  clusterDown: NoReplica,
+  tryAgain: TryAgain,
+  unknown: OutcomeUnknown,
+} as const;
+
 /** A caller's error as it goes to another node; null for one that no caller may catch. */
-export function failureOf(error: unknown): StoreFailure | null {
+export function failureOf(error: unknown): Failure | null {
+  if (error instanceof NotLeader) return { code: "notLeader", term: error.term, leader: error.leader };
+  for (const code of ["insufficientReplicas", "clusterDown", "tryAgain", "unknown"] as const) {
+    if (error instanceof CLUSTER_ERRORS[code]) return { code, message: error.message };
+  }
   if (error instanceof WrongExpectedVersion) {
     const { streamId, partitionKey, expected, current } = error;
     return { code: "wrongExpectedVersion", streamId, partitionKey, expected, current };
@@ -236,9 +300,14 @@ export function failureOf(error: unknown): StoreFailure | null {
   return error instanceof StoreClosed ? { code: "storeClosed" } : null;
 }
 
-/** The error that it was at the other node. */
-export function errorOf(failure: StoreFailure): Error {
+/** The error that it was at the other node. That one does not lead is for the router to know, and no error of a caller. */
+export function errorOf(failure: Exclude<Failure, { code: "notLeader" }>): Error {
   switch (failure.code) {
+    case "insufficientReplicas":
+    case "clusterDown":
+    case "tryAgain":
+    case "unknown":
+      return new CLUSTER_ERRORS[failure.code](failure.message);
     case "invalidArgument":
       return new InvalidArgument(failure.message);
     case "diskFull":
@@ -303,8 +372,19 @@ const KIND = {
   quarantine: 34,
 } as const;
 
-const QUERY = { event: 1, stream: 2, partition: 3, streamVersion: 4, partitionSequence: 5, readEnd: 6 } as const;
-const ANSWER = { appended: 1, event: 2, events: 3, number: 4, failed: 5 } as const;
+const QUERY = {
+  event: 1,
+  stream: 2,
+  partition: 3,
+  streamVersion: 4,
+  partitionSequence: 5,
+  readEnd: 6,
+  leader: 7,
+  heads: 8,
+  follow: 9,
+} as const;
+const POSITIONS = { partitions: 1, streams: 2 } as const;
+const ANSWER = { appended: 1, event: 2, events: 3, number: 4, failed: 5, numbers: 6, leader: 7 } as const;
 const FAILURES = [
   "notLeader",
   "insufficientReplicas",
@@ -420,6 +500,7 @@ export class MessageEncoder {
       case "forwardAppend":
         this.#request(message);
         this.#number(message.term);
+        this.#number(message.run);
         return this.#transaction(message.transaction);
       case "forwardRead":
         this.#request(message);
@@ -534,9 +615,10 @@ export class MessageEncoder {
     this.#counted(entries.frames);
   }
 
-  #beacon({ node, boot, addresses, buckets }: Beacon): void {
+  #beacon({ node, boot, number, addresses, buckets }: Beacon): void {
     this.#number(node);
     this.#number(boot);
+    this.#number(number);
     this.#number(addresses.length);
     for (const address of addresses) this.#text(address);
     this.#number(buckets.length);
@@ -589,7 +671,36 @@ export class MessageEncoder {
       case "partitionSequence":
         return this.#number(query.partition);
       case "readEnd":
+      case "leader":
         return this.#number(query.bucket);
+      case "heads":
+        return this.#positions(query.positions);
+      case "follow":
+        this.#positions(query.positions);
+        this.#number(query.waitMs);
+        this.#number(query.limit);
+        this.#flag(query.within !== null);
+        if (query.within !== null) this.#uuid(query.within, "transaction id");
+        return;
+    }
+  }
+
+  #positions(positions: Positions): void {
+    if ("partitions" in positions) {
+      this.#byte(POSITIONS.partitions);
+      this.#number(positions.partitions.length);
+      for (const { partition, next } of positions.partitions) {
+        this.#number(partition);
+        this.#number(next);
+      }
+      return;
+    }
+    this.#byte(POSITIONS.streams);
+    this.#number(positions.streams.length);
+    for (const { streamId, partitionKey, next } of positions.streams) {
+      this.#shortText(streamId);
+      this.#uuid(partitionKey, "partition key");
+      this.#number(next);
     }
   }
 
@@ -635,6 +746,13 @@ export class MessageEncoder {
         return;
       case "number":
         return this.#optional(answer.number);
+      case "numbers":
+        this.#number(answer.numbers.length);
+        for (const number of answer.numbers) this.#number(number);
+        return;
+      case "leader":
+        this.#number(answer.term);
+        return this.#optional(answer.leader);
       case "failed":
         return this.#failure(answer.failure);
     }
@@ -654,7 +772,7 @@ export class MessageEncoder {
     this.#counted(event.payload);
   }
 
-  #failure(failure: ClusterFailure | StoreFailure): void {
+  #failure(failure: Failure): void {
     this.#byte(1 + FAILURES.indexOf(failure.code));
     switch (failure.code) {
       case "notLeader":
@@ -876,7 +994,8 @@ export class MessageDecoder {
       case KIND.forwardAppend: {
         const request = this.#request();
         const term = this.#number("term");
-        return { kind: "forwardAppend", ...request, term, transaction: this.#transaction() };
+        const run = this.#number("run");
+        return { kind: "forwardAppend", ...request, term, run, transaction: this.#transaction() };
       }
       case KIND.forwardRead: {
         const request = this.#request();
@@ -1025,6 +1144,7 @@ export class MessageDecoder {
   #beacon(): Beacon {
     const node = this.#nodeNumber();
     const boot = this.#id("boot");
+    const number = this.#number("number of the beacon");
     const addresses: string[] = [];
     for (let left = this.#count(1, "addresses", ADDRESSES_MAX); left > 0; left--) addresses.push(this.#text("address"));
     const buckets: BucketState[] = [];
@@ -1042,7 +1162,7 @@ export class MessageDecoder {
         chain: this.#chain(),
       });
     }
-    return { kind: "beacon", node, boot, addresses, buckets };
+    return { kind: "beacon", node, boot, number, addresses, buckets };
   }
 
   #request(): Request {
@@ -1091,9 +1211,42 @@ export class MessageDecoder {
         return { kind: "partitionSequence", partition: this.#partition() };
       case QUERY.readEnd:
         return { kind: "readEnd", bucket: this.#bucket() };
+      case QUERY.leader:
+        return { kind: "leader", bucket: this.#bucket() };
+      case QUERY.heads:
+        return { kind: "heads", positions: this.#positions() };
+      case QUERY.follow:
+        return {
+          kind: "follow",
+          positions: this.#positions(),
+          waitMs: this.#number("ms to wait", FOLLOW_MS_MAX),
+          limit: this.#number("limit", FOLLOW_EVENTS_MAX),
+          within: this.#flag() ? this.#uuid("transaction id") : null,
+        };
       default:
         this.#refuse(`there is no query ${kind}`);
     }
+  }
+
+  #positions(): Positions {
+    const kind = this.#byte();
+    if (kind === POSITIONS.partitions) {
+      const partitions: PartitionPosition[] = [];
+      for (let left = this.#count(2, "partitions", this.#shape.partitionCount); left > 0; left--) {
+        partitions.push({ partition: this.#partition(), next: this.#number("next sequence") });
+      }
+      return { partitions };
+    }
+    if (kind !== POSITIONS.streams) this.#refuse(`there are no positions ${kind}`);
+    const streams: StreamPosition[] = [];
+    for (let left = this.#count(1 + 16 + 1, "streams"); left > 0; left--) {
+      streams.push({
+        streamId: this.#text("stream id", STREAM_ID_BYTES_MAX),
+        partitionKey: this.#uuid("partition key"),
+        next: this.#number("next version"),
+      });
+    }
+    return { streams };
   }
 
   #stream(): { streamId: string; partitionKey: string | null } {
@@ -1125,6 +1278,13 @@ export class MessageDecoder {
       }
       case ANSWER.number:
         return { kind: "number", number: this.#optional("number") };
+      case ANSWER.numbers: {
+        const numbers: number[] = [];
+        for (let left = this.#count(1, "numbers"); left > 0; left--) numbers.push(this.#number("number"));
+        return { kind: "numbers", numbers };
+      }
+      case ANSWER.leader:
+        return { kind: "leader", term: this.#number("term"), leader: this.#flag() ? this.#nodeNumber() : null };
       case ANSWER.failed:
         return { kind: "failed", failure: this.#failure() };
       default:
@@ -1163,7 +1323,7 @@ export class MessageDecoder {
     };
   }
 
-  #failure(): ClusterFailure | StoreFailure {
+  #failure(): Failure {
     const number = this.#byte();
     const code = FAILURES[number - 1];
     switch (code) {

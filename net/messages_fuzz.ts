@@ -25,16 +25,18 @@ import { FrameEntries } from "./frame_entries.ts";
 import {
   type Answer,
   type Beat,
-  type ClusterFailure,
+  type Failure,
+  FOLLOW_EVENTS_MAX,
+  FOLLOW_MS_MAX,
   HOPS_MAX,
   MESSAGE_HEADER_BYTES,
   MessageDecoder,
   MessageEncoder,
   MessageRefused,
   type NodeMessage,
+  type Positions,
   type Query,
   REMAINING_MS_MAX,
-  type StoreFailure,
 } from "./messages.ts";
 
 export const SHAPE: ClusterShape = {
@@ -383,6 +385,33 @@ function someQuery(chance: Chance): Query {
     () => ({ kind: "streamVersion", streamId, partitionKey: maybe(chance, someUuid) }),
     () => ({ kind: "partitionSequence", partition }),
     () => ({ kind: "readEnd", bucket: chance.below(SHAPE.bucketCount) }),
+    () => ({ kind: "leader", bucket: chance.below(SHAPE.bucketCount) }),
+    () => ({ kind: "heads", positions: somePositions(chance) }),
+    () => ({
+      kind: "follow",
+      positions: somePositions(chance),
+      waitMs: chance.between(0, FOLLOW_MS_MAX),
+      limit: chance.between(0, FOLLOW_EVENTS_MAX),
+      within: maybe(chance, someUuid),
+    }),
+  ])();
+}
+
+function somePositions(chance: Chance): Positions {
+  return chance.pick<() => Positions>([
+    () => ({
+      partitions: listOf(chance, 5, () => ({
+        partition: chance.below(SHAPE.partitionCount),
+        next: someNumber(chance),
+      })),
+    }),
+    () => ({
+      streams: listOf(chance, 5, () => ({
+        streamId: chance.pick(STREAM_IDS),
+        partitionKey: someUuid(chance),
+        next: someNumber(chance),
+      })),
+    }),
   ])();
 }
 
@@ -402,9 +431,9 @@ function someRecord(chance: Chance): EventRecord {
   };
 }
 
-export function someFailure(chance: Chance): ClusterFailure | StoreFailure {
+export function someFailure(chance: Chance): Failure {
   const message = chance.pick(TEXTS);
-  return chance.pick<() => ClusterFailure | StoreFailure>([
+  return chance.pick<() => Failure>([
     () => ({ code: "notLeader", term: someNumber(chance), leader: maybe(chance, (c) => c.below(SHAPE.nodeCount)) }),
     () => ({ code: chance.pick(["insufficientReplicas", "clusterDown", "tryAgain", "unknown"]), message }),
     () => ({ code: chance.pick(["invalidArgument", "diskFull"]), message }),
@@ -449,6 +478,8 @@ function someAnswer(chance: Chance): Answer {
     () => ({ kind: "event", event: maybe(chance, someRecord) }),
     () => ({ kind: "events", events: listOf(chance, 5, someRecord), more: someFlag(chance) }),
     () => ({ kind: "number", number: maybe(chance, someNumber) }),
+    () => ({ kind: "numbers", numbers: listOf(chance, 5, someNumber) }),
+    () => ({ kind: "leader", term: someNumber(chance), leader: maybe(chance, (c) => c.below(SHAPE.nodeCount)) }),
     () => ({ kind: "failed", failure: someFailure(chance) }),
   ])();
 }
@@ -489,7 +520,8 @@ export function someMessage(chance: Chance): NodeMessage {
           commitEnd: someNumber(chance),
           chain: someChain(chance),
         }));
-      return { kind: "beacon", node, boot, addresses: listOf(chance, 4, (chance) => chance.pick(TEXTS)), buckets };
+      const addresses = listOf(chance, 4, (chance) => chance.pick(TEXTS));
+      return { kind: "beacon", node, boot, number: someNumber(chance), addresses, buckets };
     }
     case 2: {
       const make = () => chance.pick([REPLICA_KINDS.heartbeat, REPLICA_KINDS.heartbeatReply]);
@@ -501,7 +533,7 @@ export function someMessage(chance: Chance): NodeMessage {
     case 3: {
       const events = listOf(chance, 5, someNewEvent);
       const transaction = someFlag(chance) ? { events } : { partitionKey: someUuid(chance), events };
-      return { kind: "forwardAppend", ...request, term: someNumber(chance), transaction };
+      return { kind: "forwardAppend", ...request, term: someNumber(chance), run: someNumber(chance), transaction };
     }
     case 4: {
       const atLeast = maybe(chance, someNumber);

@@ -7,13 +7,18 @@ import {
   DuplicateEventId,
   InvalidArgument,
   LimitExceeded,
+  NoReplica,
   NoSuchPartition,
+  OutcomeUnknown,
   StoreClosed,
+  TooFewReplicas,
+  TryAgain,
   WrongExpectedVersion,
 } from "../core/errors.ts";
 import { Chain as ChainSum } from "../core/log/format.ts";
 import { ID_MAX, type Message } from "./consensus/message.ts";
 import { FrameEntries } from "./frame_entries.ts";
+import { NotLeader } from "./local.ts";
 import {
   errorOf,
   failureOf,
@@ -114,6 +119,7 @@ function goldenMessages(): Record<string, NodeMessage> {
       kind: "beacon",
       node: 4,
       boot: 300,
+      number: 5,
       addresses: ["/ip4/10.0.0.4/tcp/9000"],
       buckets: [
         { bucket: 2, dataId: 7, term: 3, leader: 2, commitEnd: 300, chain: low },
@@ -126,6 +132,7 @@ function goldenMessages(): Record<string, NodeMessage> {
       hopsLeft: 3,
       remainingMs: 10_000,
       term: 3,
+      run: 2,
       transaction: {
         partitionKey: "550e8400-e29b-41d4-a716-446655440000",
         events: [
@@ -146,6 +153,33 @@ function goldenMessages(): Record<string, NodeMessage> {
             payload: new Uint8Array(),
           },
         ],
+      },
+    },
+    follow: {
+      kind: "forwardRead",
+      request: 1000,
+      hopsLeft: 0,
+      remainingMs: 12_000,
+      atLeast: null,
+      fromLeader: false,
+      query: {
+        kind: "follow",
+        positions: { partitions: [{ partition: 7, next: 300 }, { partition: 2, next: 0 }] },
+        waitMs: 10_000,
+        limit: 256,
+        within: "01a20505-26b5-bd87-216e-442e9cb94301",
+      },
+    },
+    heads: {
+      kind: "forwardRead",
+      request: 1001,
+      hopsLeft: 0,
+      remainingMs: 2000,
+      atLeast: null,
+      fromLeader: true,
+      query: {
+        kind: "heads",
+        positions: { streams: [{ streamId: "a", partitionKey: "550e8400-e29b-41d4-a716-446655440000", next: 300 }] },
       },
     },
     answer_wrong_version: {
@@ -186,7 +220,7 @@ Deno.test("the fuzzer makes every kind of message, and mutations of which some a
     if (message.kind === "answer") kinds.add(`answer ${message.answer.kind}`);
     kinds.add(`failure ${someFailure(new Chance(seed)).code}`);
   }
-  assert.equal(kinds.size, 6 + 19 + 6 + 5 + 13);
+  assert.equal(kinds.size, 6 + 19 + 9 + 7 + 13);
 });
 
 Deno.test("a message that is torn at any byte is refused, and one with a flipped bit is refused or as valid", () => {
@@ -258,7 +292,7 @@ Deno.test("what is not as it must be is refused, with what it is and where", () 
   assert.equal(whyRefused(withLength(encoded(encoder, ACK).with(5, 99))), "there is no kind 99");
   const nonsense = ofReplica({ kind: "commitNote", end: 1, chain: CHAIN });
   assert.equal(whyRefused(withBody(nonsense, 1, 2, 1, 1, 1, 0, 0)), "a chain is cut off");
-  const beacon = { kind: "beacon", node: 4, boot: 1, addresses: [] } as const;
+  const beacon = { kind: "beacon", node: 4, boot: 1, number: 1, addresses: [] } as const;
   const state = { dataId: 1, term: 1, leader: null, commitEnd: 0, chain: CHAIN };
   const buckets = (...buckets: number[]) => buckets.map((bucket) => ({ ...state, bucket }));
   assert.equal(whyRefused(encoded(encoder, { ...beacon, buckets: buckets(3, 2) })), "bucket 2 after bucket 3");
@@ -297,14 +331,17 @@ Deno.test("what is not as it must be is refused, with what it is and where", () 
 
 Deno.test("a count that its message cannot hold is refused before anything is made for it", () => {
   const many = varint(2 ** 40);
-  const { append, heartbeats, beacon, forward_append } = goldenMessages();
+  const { append, heartbeats, beacon, forward_append, follow, heads } = goldenMessages();
   const answer: NodeMessage = { kind: "answer", request: 0, answer: { kind: "events", events: [], more: false } };
   assert.match(whyRefused(withBody(heartbeats!, 1, ...many)), /said to be 1099511627776 heartbeats in 0 bytes/);
-  assert.match(whyRefused(withBody(beacon!, 0, 1, ...many)), /count of addresses is 1099511627776: the limit is 32/);
-  assert.match(whyRefused(withBody(beacon!, 0, 1, 0, 8, 0)), /said to be 8 buckets in 1 bytes/);
-  assert.match(whyRefused(withBody(forward_append!, 0, 0, 0, 0, 0, ...many)), /1099511627776 events in 0 bytes/);
+  assert.match(whyRefused(withBody(beacon!, 0, 1, 1, ...many)), /count of addresses is 1099511627776: the limit is 32/);
+  assert.match(whyRefused(withBody(beacon!, 0, 1, 1, 0, 8, 0)), /said to be 8 buckets in 1 bytes/);
+  assert.match(whyRefused(withBody(forward_append!, 0, 0, 0, 0, 0, 0, ...many)), /1099511627776 events in 0 bytes/);
   assert.match(whyRefused(withBody(answer, 0, 3, 0, ...many)), /1099511627776 events in 0 bytes/);
   assert.match(whyRefused(withBody(answer, 0, 1, ...new Array(18).fill(0), ...many)), /1099511627776 events/);
+  assert.match(whyRefused(withBody(heads!, 0, 0, 0, 0, 0, 8, 2, ...many)), /1099511627776 streams in 0 bytes/);
+  assert.match(whyRefused(withBody(follow!, 0, 0, 0, 0, 0, 9, 1, ...many)), /count of partitions is 1099511627776/);
+  assert.match(whyRefused(withBody(answer, 0, 6, ...many)), /1099511627776 numbers in 0 bytes/);
   assert.match(whyRefused(withBody(forward_append!, 0, 16, 0)), /hops left is 16: the limit is 15/);
   const toEntries = [1, 2, 1, 1, 5, 0, 0, ...new Array(8).fill(0), 0, 0];
   assert.match(
@@ -369,7 +406,7 @@ Deno.test("a message that cannot be encoded leaves those before it as they were"
   for (const term of [NaN, -1, 0.5, Infinity, 2 ** 53]) {
     assert.throws(() => batch.add(ofReplica({ kind: "ack", term: 1, end: term, recovering: false })), RangeError);
   }
-  const request = { kind: "forwardAppend", request: 1, hopsLeft: 1, remainingMs: 1, term: 1 } as const;
+  const request = { kind: "forwardAppend", request: 1, hopsLeft: 1, remainingMs: 1, term: 1, run: 1 } as const;
   const payload = new Uint8Array(MESSAGE_BYTES_MAX);
   const event = { streamId: "a", name: "" };
   assert.throws(() => batch.add({ ...request, transaction: { events: [{ ...event, payload }] } }), LimitExceeded);
@@ -389,7 +426,7 @@ Deno.test("a message that cannot be encoded leaves those before it as they were"
 });
 
 Deno.test("text as content, and what was left out, come as bytes and as any", () => {
-  const request = { kind: "forwardAppend", request: 1, hopsLeft: 1, remainingMs: 1, term: 1 } as const;
+  const request = { kind: "forwardAppend", request: 1, hopsLeft: 1, remainingMs: 1, term: 1, run: 1 } as const;
   const events = [{ streamId: "a", name: "A", payload: "größer" }];
   const metadata = new Uint8Array();
   const payload = new TextEncoder().encode("größer");
@@ -413,17 +450,23 @@ Deno.test("an error is the same at the node that forwarded", () => {
     new DiskFull("The disk has no room"),
     new Damaged("buckets/0", 77, "a frame fails its checksum"),
     new StoreClosed(),
+    new TooFewReplicas("One of three"),
+    new NoReplica("None of bucket 3"),
+    new TryAgain("The leader is changing"),
+    new OutcomeUnknown("The link went"),
   ];
   for (const error of errors) {
     const failure = failureOf(error)!;
     const message: NodeMessage = { kind: "answer", request: 1, answer: { kind: "failed", failure } };
     const found = decoder.decode(encoded(encoder, message));
     assert.ok(found.kind === "answer" && found.answer.kind === "failed");
-    const again = errorOf(found.answer.failure as typeof failure);
+    assert.ok(found.answer.failure.code !== "notLeader");
+    const again = errorOf(found.answer.failure);
     assert.equal(again.constructor, error.constructor);
     assert.equal(again.message, error.message);
     assert.deepEqual({ ...again }, { ...error });
   }
+  assert.deepEqual(failureOf(new NotLeader(1, 5, 2)), { code: "notLeader", term: 5, leader: 2 });
   assert.equal(failureOf(new TypeError("a bug")), null);
 });
 

@@ -7,7 +7,7 @@ class Wire {
   hasRoom = true;
   readonly ends: [Requests, Requests];
 
-  constructor(answer: (question: string) => Promise<string>) {
+  constructor(answer: (question: string, signal: AbortSignal) => Promise<string>) {
     const end = (self: number): Requests =>
       new Requests({
         isLinked: () => this.isUp,
@@ -17,7 +17,7 @@ class Wire {
           queueMicrotask(() => this.isUp && this.ends[peer as 0 | 1].message(self, bytes));
           return true;
         },
-      }, async (_from, question) => encode(await answer(decode(question))));
+      }, async (_from, question, stop) => encode(await answer(decode(question), stop.signal)));
     this.ends = [end(0), end(1)];
   }
 
@@ -70,6 +70,33 @@ Deno.test("requests: when the time is up nothing is known, and a late answer is 
   await assert.rejects(wire.ends[0].ask(1, encode("?"), 1), new NoAnswer(1, "the time is up"));
   resolve("late");
   assert.equal(decode(await wire.ends[0].ask(1, encode("?"), 60_000)), "late");
+});
+
+Deno.test("requests: who answers is told when nobody waits any more", async () => {
+  const stopped: string[] = [];
+  const wire = new Wire((question, signal) =>
+    new Promise((resolve) =>
+      signal.addEventListener("abort", () => {
+        stopped.push(question);
+        resolve("for nobody");
+      })
+    )
+  );
+  const withdrawal = new AbortController();
+  const first = wire.ends[0].ask(1, encode("withdrawn"), 60_000, withdrawal.signal);
+  const second = wire.ends[0].ask(1, encode("cut off"), 60_000, withdrawal.signal);
+  const third = wire.ends[0].ask(1, encode("cut off too"), 60_000);
+  await new Promise((resolve) => setTimeout(resolve, 0)); // They are worked on.
+  withdrawal.abort();
+  await assert.rejects(first, new NoAnswer(1, "it was withdrawn"));
+  await assert.rejects(second, new NoAnswer(1, "it was withdrawn"));
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.deepEqual(stopped, ["withdrawn", "cut off"]);
+  wire.cut();
+  await assert.rejects(third, new NoAnswer(1, "the link is gone"));
+  assert.deepEqual(stopped, ["withdrawn", "cut off", "cut off too"]);
+  assert.equal(wire.ends[0].pending, 0);
+  assert.equal(withdrawal.signal.aborted, true);
 });
 
 Deno.test("requests: what the peer throws comes as a failure with its words", async () => {

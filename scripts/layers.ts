@@ -17,7 +17,15 @@
 import { fileURLToPath } from "node:url";
 
 /** Of the cluster, while nobody starts one. */
-const NET_ROOTS = ["net/consensus/replica.ts", "net/messages.ts", "net/hard_state.ts", "net/libp2p_transport.ts"];
+const NET_ROOTS = [
+  "net/consensus/replica.ts",
+  "net/messages.ts",
+  "net/hard_state.ts",
+  "net/libp2p_transport.ts",
+  "net/cluster.ts",
+  "net/dispatcher.ts",
+  "net/memory_transport.ts",
+];
 
 const ROOTS = ["main.ts", "server.ts", "mod.ts", "resp/client/mod.ts", ...NET_ROOTS];
 

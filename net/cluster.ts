@@ -1,0 +1,528 @@
+/**
+ * A node of a cluster as a store: whoever talks to it talks to all of them.
+ *
+ * It joins what stands beside it: the replicas of this node (`LocalNode`), the way to the others (`Transport`), and
+ * between them the router. It keeps nothing itself. The node and the transport are not its own: who made them closes
+ * them, after this.
+ *
+ *     const store = new ClusterStore({ shape, local, transport, nodes });
+ *     await transport.start(dispatched(driver, store.handlers));
+ *     store.start();
+ *
+ * @module
+ */
+import { type Environment, type Log, systemEnvironment } from "../core/environment.ts";
+import { InvalidArgument, LimitExceeded, NoSuchPartition, StoreClosed, TryAgain } from "../core/errors.ts";
+import {
+  admit,
+  type AppendReceiver,
+  type AppendResult,
+  type EventRecord,
+  identify,
+  requireUuid,
+  resultOf,
+  type Transaction,
+  TRANSACTION_BYTES_MAX,
+} from "../core/event.ts";
+import { bucketOf, partitionHash, partitionOf } from "../core/placement.ts";
+import {
+  type ClusterStatus,
+  type EventSink,
+  type EventStore,
+  type Freshness,
+  type PartitionSelection,
+  type ReadOptions,
+  requireStart,
+  Scan,
+  type Selection,
+  type Start,
+  type StoreStatus,
+  type StreamOptions,
+  type StreamSelection,
+  type Subscription,
+} from "../core/store.ts";
+import { formatUuid } from "../core/uuid.ts";
+import { Beacons } from "./beacons.ts";
+import { ClusterSubscription, headsOf, type Place, placeOf, streamKey } from "./cluster_subscription.ts";
+import { type ClusterShape, configHash, replicasOf } from "./consensus/topology.ts";
+import type { LocalNode } from "./local.ts";
+import { type Answer, errorOf, type Query, type StreamPosition } from "./messages.ts";
+import { Router, type RouterSettings, SETTINGS } from "./router.ts";
+import { Routes } from "./routes.ts";
+import type { Transport, TransportHandlers } from "./transport.ts";
+
+/** How long a node that has no events for a subscriber waits for some before it is asked again. */
+const FOLLOW_MS = 10_000;
+
+export interface ClusterStoreOptions {
+  shape: ClusterShape;
+  local: LocalNode;
+  transport: Transport;
+  /** By index. */
+  nodes: readonly { peerId: string; addresses: readonly string[] }[];
+  environment?: Environment;
+  log?: Log;
+  settings?: Partial<RouterSettings>;
+  followMs?: number;
+}
+
+export class ClusterStore implements EventStore {
+  readonly partitionCount: number;
+  readonly #shape: ClusterShape;
+  readonly #local: LocalNode;
+  readonly #transport: Transport;
+  readonly #nodes: ClusterStoreOptions["nodes"];
+  readonly #environment: Environment;
+  readonly #log: Log;
+  readonly #followMs: number;
+  readonly #beacons: Beacons;
+  readonly #routes: Routes;
+  readonly #router: Router;
+  readonly #subscriptions = new Set<ClusterSubscription>();
+  #closing: Promise<void> | null = null;
+
+  constructor(options: ClusterStoreOptions) {
+    const { shape, local, transport, nodes } = options;
+    this.#environment = options.environment ?? systemEnvironment();
+    this.#log = options.log ?? (() => {});
+    this.#shape = shape;
+    this.#local = local;
+    this.#transport = transport;
+    this.#nodes = nodes;
+    this.#followMs = options.followMs ?? FOLLOW_MS;
+    this.partitionCount = shape.partitionCount;
+    const { addresses } = nodes[transport.node]!;
+    const surroundings = { shape, local, transport, environment: this.#environment, log: this.#log };
+    this.#beacons = new Beacons({ ...surroundings, addresses });
+    this.#routes = new Routes(shape, local, transport, (node) => this.#beacons.isSuspected(node));
+    this.#router = new Router({
+      ...surroundings,
+      routes: this.#routes,
+      settings: { ...SETTINGS, ...options.settings },
+      follow: (selection, freshness) => this.#subscribe(selection, freshness, false),
+    });
+  }
+
+  /** For what the transport tells: of the `forward` lane, the links, and broadcasts. */
+  get handlers(): TransportHandlers {
+    const { message, linkUp, linkDown, writable } = this.#router.handlers;
+    return {
+      message,
+      linkUp,
+      writable,
+      linkDown: (peer, reason) => {
+        this.#beacons.linkDown(peer);
+        linkDown(peer, reason);
+      },
+      broadcast: (from, bytes) => {
+        const beacon = this.#beacons.take(from, bytes);
+        for (const { bucket, term, leader } of beacon?.buckets ?? []) this.#router.learn(bucket, term, leader, from);
+      },
+    };
+  }
+
+  /** Tells the others of this node, from now on. To be called once, when the transport has started. */
+  start(): void {
+    this.#beacons.send();
+    this.#beacons.start();
+  }
+
+  append(transaction: Transaction): Promise<AppendResult> {
+    return new Promise((resolve, refused) => {
+      this.appendFor(transaction, { stored: (appended) => resolve(resultOf(appended)), refused });
+    });
+  }
+
+  appendFor(transaction: Transaction, receiver: AppendReceiver): void {
+    let admitted;
+    try {
+      this.#requireOpen();
+      admitted = admit(transaction, this.#environment);
+      let bytes = 0;
+      for (const { payload, metadata } of admitted.events) bytes += payload.length + metadata.length;
+      if (bytes > TRANSACTION_BYTES_MAX) throw new LimitExceeded("The transaction", bytes, TRANSACTION_BYTES_MAX);
+    } catch (error) {
+      return receiver.refused(error);
+    }
+    const { events, partitionHash } = admitted;
+    const bucket = this.#bucketOf(partitionOf(partitionHash, this.partitionCount));
+    if (events.some(({ eventIdGiven }) => eventIdGiven)) return this.#router.append(bucket, transaction, receiver);
+    // A transaction is known again by any of its ids. The writer's own retry is to be known as well, so none is added to his.
+    const [first, ...others] = transaction.events;
+    const known = [{ ...first!, eventId: events[0]!.eventId }, ...others];
+    this.#router.append(bucket, { ...transaction, events: known }, receiver);
+  }
+
+  async event(eventId: string | Uint8Array, freshness: Freshness = {}): Promise<EventRecord | null> {
+    this.#requireOpen();
+    const id = requireUuid(eventId, "event id");
+    const partition = partitionOf(partitionHash(id), this.partitionCount);
+    if (this.#isHere(partition, freshness)) return await this.#local.store.event(id);
+    const answer = await this.#router.answer({ kind: "event", eventId: formatUuid(id) }, freshness);
+    return answer.kind === "event" ? answer.event : unexpected(answer);
+  }
+
+  async streamVersion(streamId: string, options: StreamOptions & Freshness = {}): Promise<number | null> {
+    this.#requireOpen();
+    const { partition, partitionKey } = this.#streamOf(streamId, options);
+    if (this.#isHere(partition, options)) return await this.#local.store.streamVersion(streamId, { partitionKey });
+    return await this.#numberOf({ kind: "streamVersion", streamId, partitionKey }, options);
+  }
+
+  async partitionSequence(partition: number, freshness: Freshness = {}): Promise<number | null> {
+    this.#requireOpen();
+    this.#requirePartition(partition);
+    if (this.#isHere(partition, freshness)) return await this.#local.store.partitionSequence(partition);
+    return await this.#numberOf({ kind: "partitionSequence", partition }, freshness);
+  }
+
+  readStream(streamId: string, options: ReadOptions & StreamOptions = {}): Scan {
+    this.#requireOpen();
+    const { partition, partitionKey } = this.#streamOf(streamId, options);
+    const own = this.#local.store.readStream(streamId, withoutFreshness(options)); // It refuses what cannot be read.
+    return this.#scan(own, partition, options, { kind: "stream", streamId, partitionKey }, "version", {
+      kind: "streamVersion",
+      streamId,
+      partitionKey,
+    });
+  }
+
+  readPartition(partition: number, options: ReadOptions = {}): Scan {
+    this.#requireOpen();
+    this.#requirePartition(partition);
+    const own = this.#local.store.readPartition(partition, withoutFreshness(options));
+    return this.#scan(own, partition, options, { kind: "partition", partition }, "sequence", {
+      kind: "partitionSequence",
+      partition,
+    });
+  }
+
+  async subscribe(selection: Selection, freshness: Freshness = {}): Promise<Subscription> {
+    return await this.#subscribe(selection, freshness, true);
+  }
+
+  partitionOfKey(partitionKey: string): number {
+    return this.#partitionOf(requireUuid(partitionKey, "partition key"));
+  }
+
+  /** Of this node: its own disk, and what its own replicas did. */
+  status(): StoreStatus {
+    return this.#local.store.status();
+  }
+
+  cluster(): ClusterStatus {
+    const { node } = this.#transport;
+    const { clusterId, replicationFactor, bucketCount } = this.#shape;
+    return {
+      node,
+      clusterId,
+      configHash: configHash(this.#shape),
+      replicationFactor,
+      nodes: this.#nodes.map(({ peerId, addresses }, index) => ({
+        peerId,
+        addresses,
+        linked: index === node || this.#transport.isLinked(index),
+        suspected: this.#beacons.isSuspected(index),
+        seenMs: index === node ? 0 : this.#beacons.silenceMs(index),
+      })),
+      buckets: Array.from({ length: bucketCount }, (_, bucket) => {
+        const own = this.#local.replica(bucket);
+        const leader = this.#routes.leaderOf(bucket);
+        return {
+          replicas: replicasOf(bucket, this.#shape),
+          term: this.#routes.termOf(bucket),
+          leader: leader?.node ?? null,
+          own: own === null ? null : {
+            role: own.role,
+            logEnd: own.logEnd,
+            durableEnd: own.durableEnd,
+            commitEnd: own.commitEnd,
+            chain: hexOf(own.commitChain.high) + hexOf(own.commitChain.low),
+          },
+          commitEnds: this.#beacons.commitEnds(bucket),
+        };
+      }),
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    for (const subscription of this.#subscriptions) subscription.storeCloses();
+    await this.#router.close();
+    this.#beacons.stop();
+  }
+
+  // ---- Reads -----------------------------------------------------------------------------------------------------------
+
+  /** Whether this node's replica may answer at once. */
+  #isHere(partition: number, { atLeast, fromLeader }: Freshness): boolean {
+    return atLeast === undefined && fromLeader !== true && this.#router.holds(this.#bucketOf(partition));
+  }
+
+  /** `least`: a replica that says less is behind. */
+  async #numberOf(
+    query: Query,
+    { atLeast, fromLeader }: Freshness,
+    least: number | null = null,
+  ): Promise<number | null> {
+    const wants = (answer: Answer) => least === null || answer.kind === "number" && (answer.number ?? -1) >= least;
+    const answer = await this.#router.answer(query, { atLeast, fromLeader }, { wants });
+    return answer.kind === "number" ? answer.number : unexpected(answer);
+  }
+
+  /** From our own replica when that is new enough, else page by page from the others. */
+  #scan(
+    own: Scan,
+    partition: number,
+    options: ReadOptions,
+    what: Asked,
+    number: "version" | "sequence",
+    head: Query,
+  ): Scan {
+    const bucket = this.#bucketOf(partition);
+    const { atLeast, fromLeader } = options;
+    const freshness: Freshness = { atLeast, fromLeader };
+    const isHere = async () => {
+      if (!this.#router.holds(bucket)) return false;
+      return this.#isHere(partition, freshness) ||
+        await this.#router.isLate(bucket, partition, freshness) === null;
+    };
+    const pages = () => this.#pages(isHere, own, options, freshness, what, number, head);
+    if (own.pagesInto === undefined || !this.#isHere(partition, freshness)) return new Scan(pages);
+    return new Scan(pages, (sink: EventSink) => this.#whileOpen(own.pagesInto!(sink)));
+  }
+
+  async *#pages(
+    isHere: () => Promise<boolean>,
+    own: Scan,
+    options: ReadOptions,
+    freshness: Freshness,
+    what: Asked,
+    number: "version" | "sequence",
+    head: Query,
+  ): AsyncGenerator<EventRecord[]> {
+    this.#requireOpen();
+    if (await isHere()) {
+      yield* this.#whileOpen(own.pages());
+      return;
+    }
+    const backward = options.direction === "backward";
+    let from = options.from ?? 0;
+    let end = finite(options.end);
+    let limit = finite(options.limit) ?? Number.MAX_SAFE_INTEGER;
+    if (limit === 0 || end !== null && from >= end) return;
+    // The first page says whether there are more. Then it is asked how far: what is appended meanwhile is not for us, and
+    // a replica that has less than that is behind.
+    let isFirst = true;
+    for (;;) {
+      this.#requireOpen();
+      const answer = await this.#router.answer(
+        { ...what, from, end, backward, limit },
+        isFirst ? freshness : {},
+        {
+          wants: (found) =>
+            isFirst || found.kind === "events" && found.events[0]?.[number] === (backward ? end! - 1 : from),
+        },
+      );
+      if (answer.kind !== "events") return unexpected(answer);
+      const page = [...answer.events];
+      if (page.length === 0) return;
+      yield page;
+      const last = page.at(-1)![number];
+      limit -= page.length;
+      if (isFirst && !answer.more || limit <= 0) return;
+      if (backward) end = last;
+      else {
+        from = last + 1;
+        if (isFirst) end = Math.min(end ?? Infinity, (await this.#numberOf(head, freshness, from))! + 1);
+      }
+      isFirst = false;
+      if (from >= end!) return;
+    }
+  }
+
+  async *#whileOpen<Page>(pages: AsyncIterable<Page>): AsyncGenerator<Page> {
+    this.#requireOpen();
+    for await (const page of pages) {
+      this.#requireOpen();
+      yield page;
+    }
+  }
+
+  // ---- Subscriptions ---------------------------------------------------------------------------------------------------
+
+  /** `mayRelay`: what no node with a link to this one holds, another node may be asked to follow. */
+  async #subscribe(selection: Selection, freshness: Freshness, mayRelay: boolean): Promise<ClusterSubscription> {
+    this.#requireOpen();
+    const { atLeast, fromLeader } = freshness;
+    const { own, places, latest, partitions } = "partitions" in selection
+      ? this.#placesOf(selection)
+      : this.#placesOfStreams(selection);
+    if (atLeast !== undefined && partitions.length + places.length > 1) {
+      throw new InvalidArgument("A sequence that must be readable is of one partition: found several");
+    }
+    await this.#requireFresh(partitions, freshness);
+    if (latest.length > 0) {
+      const places = [...new Set(latest.map(({ place }) => place))];
+      const heads = await headsOf(this.#router, places, freshness, mayRelay);
+      for (const { place, position } of latest) {
+        const positions = place.of instanceof Map ? [...place.of.values()] : [place.of];
+        position.next = heads.get(place)![positions.indexOf(position as StreamPosition)]!;
+      }
+    }
+    const subscription = new ClusterSubscription({
+      router: this.#router,
+      own: own === null ? null : await this.#local.store.subscribe(own),
+      places,
+      freshness: { atLeast, fromLeader },
+      followMs: this.#followMs,
+      mayRelay,
+      log: this.#log,
+      onClose: () => this.#subscriptions.delete(subscription),
+    });
+    this.#subscriptions.add(subscription);
+    if (this.#closing !== null) subscription.storeCloses();
+    this.#requireOpen();
+    return subscription;
+  }
+
+  #placesOf(selection: PartitionSelection): Places {
+    const { partitions, from = "latest", starts = new Map<number, Start>() } = selection;
+    for (const start of [from, ...starts.values()]) requireStart(start);
+    const numbers = [...partitions === "all" ? Array(this.partitionCount).keys() : new Set(partitions)]
+      .filter((partition) => this.#hasPartition(partition));
+    const here = numbers.filter((partition) => this.#router.holds(this.#bucketOf(partition)));
+    if (here.length === numbers.length) return { own: selection, places: [], latest: [], partitions: numbers };
+    const found: Places = { own: null, places: [], latest: [], partitions: here };
+    if (here.length > 0) found.own = { partitions: here, from, starts };
+    for (const partition of numbers) {
+      if (here.includes(partition)) continue;
+      const start = starts.get(partition) ?? from;
+      const position = { next: start === "latest" ? 0 : start };
+      const place = placeOf(this.#bucketOf(partition), partition, position);
+      found.places.push(place);
+      if (start === "latest") found.latest.push({ place, position });
+    }
+    return found;
+  }
+
+  #placesOfStreams({ streams }: StreamSelection): Places {
+    const found: Places = { own: null, places: [], latest: [], partitions: [] };
+    const own: StreamSelection["streams"][number][] = [];
+    const places = new Map<number, Place & { of: Map<string, StreamPosition & { next: number }> }>();
+    const here = new Set<number>();
+    for (const stream of streams) {
+      const { streamId, from = "latest" } = stream;
+      const { partition, partitionKey } = this.#streamOf(streamId, stream);
+      const start = requireStart(from);
+      if (this.#router.holds(this.#bucketOf(partition))) {
+        own.push(stream);
+        here.add(partition);
+        continue;
+      }
+      let place = places.get(partition);
+      if (place === undefined) {
+        const of = new Map<string, StreamPosition & { next: number }>();
+        places.set(partition, place = { ...placeOf(this.#bucketOf(partition), partition, of), of });
+      }
+      const key = streamKey(partitionKey, streamId);
+      if (place.of.has(key)) continue; // The first start counts.
+      const position = { streamId, partitionKey, next: start === "latest" ? 0 : start };
+      place.of.set(key, position);
+      if (start === "latest") found.latest.push({ place, position });
+    }
+    if (own.length > 0 || streams.length === 0) found.own = { streams: own };
+    found.places.push(...places.values());
+    found.partitions.push(...here);
+    return found;
+  }
+
+  /** Waits until our own replicas have what a subscriber wants to see. */
+  async #requireFresh(partitions: readonly number[], freshness: Freshness): Promise<void> {
+    const { atLeast, fromLeader } = freshness;
+    if (atLeast === undefined && fromLeader !== true) return;
+    const byBucket = new Map(partitions.map((partition) => [this.#bucketOf(partition), partition]));
+    const deadline = this.#router.deadline();
+    await Promise.all([...byBucket].map(async ([bucket, partition]) => {
+      for (;;) {
+        const late = await this.#router.isLate(bucket, partition, freshness);
+        if (late === null) return;
+        if (late.code !== "notLeader") throw errorOf(late);
+        if (!this.#router.isBefore(deadline)) {
+          throw new TryAgain("This node's replica is behind, and the leader cannot be asked");
+        }
+        await this.#router.change();
+        this.#requireOpen();
+      }
+    }));
+  }
+
+  // ---- Places ----------------------------------------------------------------------------------------------------------
+
+  #streamOf(streamId: string, { partitionKey }: StreamOptions): { partition: number; partitionKey: string } {
+    const given = partitionKey === undefined ? null : requireUuid(partitionKey, "partition key");
+    const stream = identify(streamId, given);
+    return { partition: this.#partitionOf(stream.partitionKey), partitionKey: formatUuid(stream.partitionKey) };
+  }
+
+  #partitionOf(partitionKey: Uint8Array): number {
+    return partitionOf(partitionHash(partitionKey), this.partitionCount);
+  }
+
+  #bucketOf(partition: number): number {
+    return bucketOf(partition, this.#shape.bucketCount);
+  }
+
+  #hasPartition(partition: number): boolean {
+    return Number.isInteger(partition) && partition >= 0 && partition < this.partitionCount;
+  }
+
+  #requirePartition(partition: number): void {
+    if (!this.#hasPartition(partition)) throw new NoSuchPartition(partition, this.partitionCount);
+  }
+
+  #requireOpen(): void {
+    if (this.#closing !== null) throw new StoreClosed();
+  }
+}
+
+/** What is asked for of a scan, without its range. */
+type Asked =
+  | { readonly kind: "stream"; readonly streamId: string; readonly partitionKey: string }
+  | { readonly kind: "partition"; readonly partition: number };
+
+/** A selection, by where it lies. */
+interface Places {
+  /** For our own store. */
+  own: Selection | null;
+  places: Place[];
+  /** Positions elsewhere that are to begin at what is there now. */
+  latest: { place: Place; position: { next: number } }[];
+  /** Of our own. */
+  partitions: number[];
+}
+
+function withoutFreshness<Options extends Freshness>({ atLeast: _, fromLeader: __, ...options }: Options) {
+  return options;
+}
+
+function finite(number: number | undefined): number | null {
+  return number === undefined || number === Infinity ? null : number;
+}
+
+function hexOf(word: number): string {
+  return (word >>> 0).toString(16).padStart(8, "0");
+}
+
+/** A node has answered something else than it was asked. */
+function unexpected({ kind }: Answer): never {
+  throw new TryAgain(`A node has answered with ${kind}, which was not asked for`);
+}
