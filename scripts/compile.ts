@@ -11,7 +11,7 @@
  * @module
  */
 import { importsOf } from "./layers.ts";
-import { PROGRAM_FLAGS } from "./program_flags.ts";
+import { OWN_PROGRAM_FLAG, PROGRAM_FLAGS } from "./program_flags.ts";
 
 const ROOT = new URL("../", import.meta.url);
 /** A Worker's URL is not part of the graph of main. */
@@ -63,6 +63,7 @@ if (import.meta.main) {
     args: [
       "compile",
       ...PROGRAM_FLAGS,
+      ...(Deno.build.os === "linux" ? [OWN_PROGRAM_FLAG] : []),
       "--no-code-cache",
       ...["--lock", LOCK, "--frozen"],
       ...WORKERS.flatMap((worker) => ["--include", worker]),

@@ -1,0 +1,34 @@
+/**
+ * The options of a folder that is opened to serve: where it is a node of a cluster, its cluster.json has a word on them.
+ *
+ * @module
+ */
+import { systemDisk } from "../core/mod.ts";
+import { type ClusterConfig, readClusterConfig } from "../net/cluster_config.ts";
+import { placeOf } from "../net/node_address.ts";
+import { type Options, optionsOfFolder } from "../options.ts";
+
+export interface FolderOptions {
+  /** What the folder says of a cluster, and the settings of where to listen; null for a store that is alone. */
+  readonly cluster: ClusterConfig | null;
+  readonly options: Options;
+  /** When there is one, the folder is not to be opened. */
+  readonly problems: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** @throws {InvalidArgument} its cluster.json cannot be used */
+export function readFolderOptions(dir: string, options: Options): FolderOptions {
+  let cluster = readClusterConfig(systemDisk, dir);
+  if (cluster === null) return { cluster, ...optionsOfFolder(options, null) };
+  const { values, given } = options;
+  if (given.has("network.cluster_address")) {
+    cluster = { ...cluster, listen: placeOf(values["network.cluster_address"]) };
+  }
+  const { node, nodes, replicationFactor, partitionCount, bucketCount, segmentBytes } = cluster;
+  const settings = {
+    ...{ dir, node, nodeCount: nodes.length, client: nodes[node]!.client },
+    ...{ replicationFactor, partitionCount, bucketCount, segmentBytes },
+  };
+  return { cluster, ...optionsOfFolder(options, settings) };
+}
