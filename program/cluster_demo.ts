@@ -3,7 +3,7 @@
  *
  * What they log is shown with their number before it. One that somebody kills is started again after a while, long
  * enough to see how the others go on without it. Each is a group of its own, so that Ctrl-C reaches this process alone,
- * which then ends them in order; it ends no process that it did not start.
+ * which then tells them to stop; it ends no process that it did not start.
  *
  * @module
  */
@@ -68,7 +68,7 @@ export class Demo {
     return end;
   }
 
-  /** Ends all nodes, in order the first time and at once the second. */
+  /** Tells all nodes to stop, and waits for their end; the second time ends them at once. */
   async stop(): Promise<void> {
     if (this.#stopping !== null) this.#signal("SIGKILL");
     this.#stopping ??= this.#stop();
