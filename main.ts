@@ -143,7 +143,7 @@ class Program {
       this.#options = options;
       return problems.length === 0;
     } catch (error) {
-      this.#end("usage", (error as Error).message);
+      this.#end(error instanceof InvalidArgument ? "usage" : "cannotCreate", (error as Error).message);
       return false;
     }
   }
@@ -282,7 +282,13 @@ async function runDemo(asked: string | undefined, reading: Reading): Promise<voi
   const { connect } = await import("./resp/client/mod.ts");
   const above = asked ?? await Deno.makeTempDir({ prefix: "esker-demo-" });
   const own = Deno.build.standalone ? null : { run: RUN, program: programPath() };
-  const nodes = await demoNodes(above, reading, { path: OWN_PROGRAM, source: SOURCE, own }, identityIn).catch(endFor);
+  const removeOurs = () => asked === undefined && systemDisk.remove(above);
+  const nodes = await demoNodes(above, reading, { path: OWN_PROGRAM, source: SOURCE, own }, identityIn).catch(
+    (error) => {
+      removeOurs();
+      return endFor(error);
+    },
+  );
   const [first, second] = nodes.map(({ client }) => client.port);
   const demo = new Demo({
     nodes,
@@ -307,7 +313,7 @@ async function runDemo(asked: string | undefined, reading: Reading): Promise<voi
   const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT", "SIGBREAK"] : ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) Deno.addSignalListener(signal, () => void demo.stop());
   const end = await demo.run();
-  if (asked === undefined) await Deno.remove(above, { recursive: true });
+  removeOurs();
   Deno.exit(end.stopped ? EXIT_CODES.done.code : end.code);
 }
 

@@ -75,7 +75,8 @@ export interface NodeParts {
 }
 
 /**
- * Starts a node.
+ * Starts a node. Resolves as soon as it can answer clients, also where no other node is there yet: a start that waited for
+ * others could neither be asked for its state nor be stopped.
  * @throws {InvalidArgument} the config, the key or the secret cannot be used
  * @throws {FolderMismatch} the folder was another node before, or one of another cluster
  * @throws {Damaged} | {FolderInUse}

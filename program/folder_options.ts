@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { systemDisk } from "../core/mod.ts";
+import { InvalidArgument, systemDisk } from "../core/mod.ts";
 import { type ClusterConfig, readClusterConfig } from "../net/cluster_config.ts";
+import { clusterMetaPath } from "../net/cluster_meta.ts";
 import { placeOf } from "../net/node_address.ts";
 import { type Options, optionsOfFolder } from "../options.ts";
 
@@ -17,10 +18,16 @@ export interface FolderOptions {
   readonly warnings: readonly string[];
 }
 
-/** @throws {InvalidArgument} its cluster.json cannot be used */
+/** @throws {InvalidArgument} its cluster.json cannot be used, or is gone */
 export function readFolderOptions(dir: string, options: Options): FolderOptions {
   let cluster = readClusterConfig(systemDisk, dir);
-  if (cluster === null) return { cluster, ...optionsOfFolder(options, null) };
+  if (cluster === null) {
+    // Alone it would acknowledge what the other nodes know nothing of.
+    if (systemDisk.exists(clusterMetaPath(dir))) {
+      throw new InvalidArgument(`${dir} was a node of a cluster, and its cluster.json is gone: it cannot serve alone`);
+    }
+    return { cluster, ...optionsOfFolder(options, null) };
+  }
   const { values, given } = options;
   if (given.has("network.cluster_address")) {
     cluster = { ...cluster, listen: placeOf(values["network.cluster_address"]) };
