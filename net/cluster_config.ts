@@ -15,7 +15,7 @@
 import { InvalidArgument } from "../core/errors.ts";
 import type { Disk } from "../core/log/disk.ts";
 import { checkShape, type ClusterShape } from "./consensus/topology.ts";
-import { type NodeAddress, parseNodeAddress } from "./node_address.ts";
+import { type NodeAddress, parseNodeAddress, placeOf } from "./node_address.ts";
 
 export const CLUSTER_FORMAT = 1;
 export const SECRET_BYTES = 32;
@@ -62,9 +62,16 @@ export function shapeOf(config: ClusterConfig): ClusterShape {
   };
 }
 
-/** Where this node listens for the others. */
+/**
+ * Where this node listens for the others. A name is how they find it: what it means on this machine would be known too late
+ * for a permission, so all addresses of the machine are listened at. Who is let in does not depend on it.
+ */
 export function listenAddressOf({ listen, nodes, node }: ClusterConfig): NodeAddress {
-  return parseNodeAddress(listen ?? nodes[node]!.addresses[0]!);
+  const address = parseNodeAddress(listen ?? nodes[node]!.addresses[0]!);
+  const { host, port, place } = address;
+  if (!place.startsWith("/dns")) return address;
+  const hostname = host === "localhost" ? "127.0.0.1" : place.startsWith("/dns6/") ? "::" : "0.0.0.0";
+  return parseNodeAddress(placeOf({ hostname, port }));
 }
 
 /** All places at which the others may be. */

@@ -57,7 +57,10 @@ Deno.test("cluster config: a folder without one is no node", () => {
 });
 
 Deno.test("cluster config: says where a node listens, where its peers are and what Deno has to permit", () => {
-  assert.equal(listenAddressOf(config()).place, "/dns4/node-1.example/tcp/2");
+  assert.equal(listenAddressOf(config()).place, "/ip4/0.0.0.0/tcp/2");
+  assert.equal(listenAddressOf(config({ node: 0 })).place, "/ip4/192.0.2.1/tcp/1");
+  assert.equal(listenAddressOf(config({ listen: "/dns4/localhost/tcp/2" })).place, "/ip4/127.0.0.1/tcp/2");
+  assert.equal(listenAddressOf(config({ listen: "/dns6/node-1.example/tcp/2" })).place, "/ip6/::/tcp/2");
   assert.equal(listenAddressOf(config({ listen: "/ip4/0.0.0.0/tcp/9" })).place, "/ip4/0.0.0.0/tcp/9");
   assert.deepEqual(peerAddressesOf(config()).map(netPermission), ["192.0.2.1:1", "[2001:db8::2]:3", "192.0.2.3:3"]);
   assert.deepEqual(transportNodesOf(config())[2], [

