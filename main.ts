@@ -8,11 +8,13 @@
  * @module
  */
 import { resolve } from "node:path";
-import { makeDataFolder, systemDisk } from "./core/mod.ts";
+import { Damaged, FolderInUse, FolderMismatch, InvalidArgument, makeDataFolder, systemDisk } from "./core/mod.ts";
 import { type Exit, EXIT_CODES } from "./program/exit_codes.ts";
 import { type Level, LogBound, type LogOutput, openLog } from "./program/log.ts";
-import { formatAddress, helpText, type Options, type Reading, readOptions } from "./options.ts";
+import type { ClusterConfig } from "./net/cluster_config.ts";
+import { type ClusterInit, formatAddress, helpText, type Options, type Reading, readOptions } from "./options.ts";
 import { flagsOf, programPermissions, workerPermissions } from "./program/permissions.ts";
+import { readFolderOptions } from "./program/folder_options.ts";
 import type { Progress } from "./program/progress.ts";
 import type { FromWorker, ToWorker, WorkerCommand } from "./server.ts";
 
@@ -20,10 +22,15 @@ export const VERSION = "0.1.0";
 
 /** The Worker says every second that it lives. So many seconds of silence are no pause of the collector any more. */
 const SILENT_SECONDS_MAX = 10;
+/** How Deno is told to run this program, before permissions. */
+const RUN = ["run", "--no-prompt", "--unstable-worker-options"];
 /** How long the last lines of the log may take, should nobody read them. */
 const FLUSH_MS_MAX = 1000;
 
 const SOURCE = new URL(import.meta.url);
+
+/** How this program starts itself: the permission to run names this path, wherever the file is. */
+const OWN_PROGRAM = Deno.build.os === "linux" ? "/proc/self/exe" : Deno.execPath();
 
 async function main(): Promise<void> {
   const reading = readOptions({ args: Deno.args, env: readVariable, file: readSettingsFile });
@@ -33,13 +40,23 @@ async function main(): Promise<void> {
     console.error("esker: --help tells all flags and settings");
     Deno.exit(EXIT_CODES.usage.code);
   }
+  // Only the demo starts programs. The store's own thread never could.
+  if (command.name !== "cluster demo") Deno.permissions.revokeSync({ name: "run" });
   switch (command.name) {
     case "help":
       return await print(helpText(VERSION) + "\n");
     case "version":
       return await print(`esker ${VERSION}\n`);
     case "permissions":
-      return await print(describePermissions(reading, command.dir));
+      try {
+        return await print(describePermissions(reading, command.dir));
+      } catch (error) {
+        return endFor(error);
+      }
+    case "cluster init":
+      return await initCluster(command, options);
+    case "cluster demo":
+      return await runDemo(command.dir, reading);
     default:
       await new Program(command, options).start(reading.warnings);
   }
@@ -48,7 +65,8 @@ async function main(): Promise<void> {
 /** A command that a Worker carries out, from its start to the end of the process. */
 class Program {
   readonly #command: WorkerCommand;
-  readonly #options: Options;
+  #options: Options;
+  #cluster: ClusterConfig | null = null;
   readonly #bound = new LogBound();
   readonly #output: LogOutput;
   #dir = "";
@@ -70,11 +88,14 @@ class Program {
 
   async start(warnings: readonly string[]): Promise<void> {
     for (const warning of warnings) this.#log("warn", warning);
-    if (!await this.#findFolder()) return;
+    if (!await this.#findFolder() || !this.#readFolder()) return;
+    const permissions = workerPermissions(this.#command.name, this.#options, this.#dir, SOURCE, {
+      ...{ to: this.#to, cluster: this.#cluster },
+    });
     const worker = new Worker(new URL("./server.ts", import.meta.url), {
       type: "module",
       name: "server",
-      deno: { permissions: workerPermissions(this.#command.name, this.#options, this.#dir, SOURCE, this.#to) },
+      deno: { permissions },
     });
     this.#worker = worker;
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#hear(data);
@@ -86,6 +107,7 @@ class Program {
       type: "start",
       command: { ...this.#command, dir: this.#dir, ...(this.#to !== undefined && { to: this.#to }) },
       options: this.#options,
+      cluster: this.#cluster,
       version: VERSION,
       logBound: this.#bound.shared,
     });
@@ -106,6 +128,22 @@ class Program {
       if (error instanceof Deno.errors.NotCapable) this.#end("denied", `Deno refuses: ${why}`);
       else if (name === "serve") this.#end("cannotCreate", `The data folder ${dir} cannot be made: ${why}`);
       else this.#end("notFound", `There is no data folder ${dir}: ${why}`);
+      return false;
+    }
+  }
+
+  /** What the folder says of a cluster, and so of settings: permissions go by that as well. */
+  #readFolder(): boolean {
+    if (this.#command.name !== "serve") return true;
+    try {
+      const { cluster, options, problems, warnings } = readFolderOptions(this.#dir, this.#options);
+      for (const warning of warnings) this.#log("warn", warning);
+      if (problems.length > 0) this.#end("mismatch", problems.join("; "));
+      this.#cluster = cluster;
+      this.#options = options;
+      return problems.length === 0;
+    } catch (error) {
+      this.#end(error instanceof InvalidArgument ? "usage" : "cannotCreate", (error as Error).message);
       return false;
     }
   }
@@ -159,7 +197,8 @@ class Program {
       if (++this.#silence > SILENT_SECONDS_MAX) this.#end("internal", "The server stopped answering");
     }, 1000);
     if (created) await print(greeting(this.#dir, address, partitions, buckets)).catch(() => {}); // Nobody listens.
-    this.#log("info", "Ready", { address, dir: this.#dir, partitions, buckets, events });
+    const node = this.#cluster === null ? {} : { node: this.#cluster.node, nodes: this.#cluster.nodes.length };
+    this.#log("info", "Ready", { address, dir: this.#dir, ...node, partitions, buckets, events });
   }
 
   #listenToSignals(): void {
@@ -219,7 +258,84 @@ function greeting(dir: string, address: string, partitions: number, buckets: num
     `  ${redisCli} ESCAN user-123 - +\n\n`;
 }
 
-function describePermissions({ options, configFile }: Reading, dir: string): string {
+async function initCluster(command: ClusterInit, options: Options): Promise<void> {
+  // libp2p is about to be loaded, and makes keys in this thread.
+  for (const name of ["net", "env", "run", "ffi", "sys"] as const) await Deno.permissions.revoke({ name });
+  const { describeCluster, initCluster } = await import("./program/cluster_init.ts");
+  const { identityIn } = await import("./net/libp2p_transport.ts");
+  try {
+    await print(describeCluster(await initCluster(command, options, identityIn), VERSION));
+  } catch (error) {
+    endFor(error);
+  }
+}
+
+/** Starts three nodes, and stops them when it is told to. */
+async function runDemo(asked: string | undefined, reading: Reading): Promise<void> {
+  for (const name of ["env", "ffi", "sys"] as const) Deno.permissions.revokeSync({ name });
+  if (Deno.permissions.querySync({ name: "run", command: OWN_PROGRAM }).state !== "granted") {
+    console.error(`esker: cluster demo starts its nodes as processes: that needs --allow-run=${OWN_PROGRAM}`);
+    Deno.exit(EXIT_CODES.denied.code);
+  }
+  const { Demo, demoNodes } = await import("./program/cluster_demo.ts");
+  const { identityIn } = await import("./net/libp2p_transport.ts");
+  const { connect } = await import("./resp/client/mod.ts");
+  const above = asked ?? await Deno.makeTempDir({ prefix: "esker-demo-" });
+  const own = Deno.build.standalone ? null : { run: RUN, program: programPath() };
+  const removeOurs = () => asked === undefined && systemDisk.remove(above);
+  const nodes = await demoNodes(above, reading, { path: OWN_PROGRAM, source: SOURCE, own }, identityIn).catch(
+    (error) => {
+      removeOurs();
+      return endFor(error);
+    },
+  );
+  const [first, second] = nodes.map(({ client }) => client.port);
+  const demo = new Demo({
+    nodes,
+    async probe(client) {
+      await using store = await connect(`esker://${formatAddress(client)}`, { reconnectMs: 0 });
+      await store.append({ events: [{ streamId: "demo", name: "Served", payload: `{"port": ${client.port}}` }] });
+    },
+    print: (line) => console.log(line),
+    advice: [
+      "Try it:",
+      "",
+      `  redis-cli -p ${first} EAPPEND user-123 UserCreated '{"name": "Alice"}'`,
+      `  redis-cli -p ${second} ESCAN user-123 - +`,
+      "  kill -9 one of the processes: the others go on, and it starts again in 10 s",
+      "  kill -STOP one of them, and kill -CONT it later: so does one that hangs",
+      "",
+      asked === undefined
+        ? "Ctrl-C stops all of them, and removes their folders."
+        : `Ctrl-C stops all of them; esker cluster demo --dir ${asked} goes on with what they hold.`,
+    ],
+  });
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT", "SIGBREAK"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const signal of signals) Deno.addSignalListener(signal, () => void demo.stop());
+  const end = await demo.run();
+  removeOurs();
+  Deno.exit(end.stopped ? EXIT_CODES.done.code : end.code);
+}
+
+/** Says why a command of this thread cannot be carried out, and ends the process. */
+function endFor(error: unknown): never {
+  const { message } = error as Error;
+  console.error(`esker: ${message}`);
+  const exit = error instanceof FolderInUse
+    ? "inUse"
+    : error instanceof FolderMismatch
+    ? "mismatch"
+    : error instanceof Damaged
+    ? "damaged"
+    : error instanceof InvalidArgument
+    ? "usage"
+    : error instanceof Deno.errors.NotCapable
+    ? "denied"
+    : "cannotCreate";
+  Deno.exit(EXIT_CODES[exit].code);
+}
+
+function describePermissions(reading: Reading, dir: string): string {
   let folder = dir;
   let missing = false;
   try {
@@ -227,9 +343,11 @@ function describePermissions({ options, configFile }: Reading, dir: string): str
   } catch (error) {
     missing = error instanceof Deno.errors.NotFound;
   }
-  const worker = workerPermissions("serve", options, folder, SOURCE);
-  const least = programPermissions(worker, configFile, SOURCE).map((flag) => /[*\s]/.test(flag) ? `'${flag}'` : flag);
-  const program = SOURCE.protocol === "file:" ? decodeURIComponent(SOURCE.pathname) : SOURCE.href;
+  const { cluster, options } = readFolderOptions(folder, reading.options);
+  const worker = workerPermissions("serve", options, folder, SOURCE, { cluster });
+  const least = programPermissions(worker, reading.configFile, SOURCE).map((flag) =>
+    /[*\s]/.test(flag) ? `'${flag}'` : flag
+  );
   const lines = [
     `With the data folder ${folder} and clients at ${formatAddress(options.values["network.client_address"])},`,
     "the thread that does the work holds these permissions and no others:",
@@ -241,10 +359,14 @@ function describePermissions({ options, configFile }: Reading, dir: string): str
     lines.push("This program was compiled with more; it gives up the rest when it is ready.");
   } else {
     lines.push("The least that Deno must be given:", "");
-    lines.push(["  deno run --no-prompt --unstable-worker-options", ...least, program].join(" \\\n    "));
+    lines.push([`  deno ${RUN.join(" ")}`, ...least, programPath()].join(" \\\n    "));
     if (missing) lines.push("", "The folder must be there: to make it, more is needed, the folder above it.");
   }
   return lines.join("\n") + "\n";
+}
+
+function programPath(): string {
+  return SOURCE.protocol === "file:" ? decodeURIComponent(SOURCE.pathname) : SOURCE.href;
 }
 
 /** What this program may not read, nobody has set for it. */

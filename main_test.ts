@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { EXIT_CODES } from "./program/exit_codes.ts";
 import { Client, concat, encodeCommand, exact, Link } from "./scripts/resp_client.ts";
+import { OWN_PROGRAM_FLAG } from "./scripts/program_flags.ts";
 import { freePort, serverCommand, ServerProcess } from "./scripts/server_process.ts";
 
 const COMMAND = serverCommand();
@@ -393,6 +394,85 @@ Deno.test("main: permissions names what the settings need, and what it names is 
     assert.match(started.greeting, /made a new store/);
   }));
 
+/** Makes a cluster of three nodes on loopback; returns the ports of the nodes and of their clients. */
+async function makeCluster(dir: string): Promise<{ nodes: number[]; clients: number[] }> {
+  const ports = Array.from({ length: 6 }, freePort);
+  const [nodes, clients] = [ports.slice(0, 3), ports.slice(3)];
+  const list = (some: number[]) => some.map((port) => `127.0.0.1:${port}`).join(",");
+  const made = await run("cluster", "init", "--dir", dir, "--nodes", list(nodes), "--clients", list(clients));
+  assert.deepEqual([made.code, made.stderr], [0, ""]);
+  assert.match(made.stdout, /^Esker .* made a cluster of 3 nodes: 32 partitions in 4 buckets, 3 copies of each/);
+  return { nodes, clients };
+}
+
+Deno.test("main: cluster init makes folders that serve takes for nodes, with permissions for their peers alone", () =>
+  withFolder(async (above) => {
+    const { nodes, clients } = await makeCluster(`${above}/c`);
+    const folder = `${above}/c/node-1`;
+    const { stdout } = await run("permissions", "-d", folder);
+    const [own, ...peers] = [nodes[1], nodes[0], nodes[2]].map((port) => `127.0.0.1:${port}`);
+    assert.ok(stdout.includes(`  --allow-net=127.0.0.1:${clients[1]},${own},${peers}\n`), stdout);
+    const again = await run("cluster", "init", "--dir", `${above}/c`, "--nodes", "a:1");
+    assert.deepEqual([again.code, again.stdout], [EXIT_CODES.usage.code, ""]);
+    assert.match(again.stderr, /^esker: --dir .* must be missing or empty: it has node-\d\n$/);
+    // Until replicas run on the engine this is as far as a node comes.
+    const served = await run("-d", folder);
+    assert.match(messages(served.stderr)[0]!, /^Node 1 of 3 is configured well, but .* cannot serve in a cluster yet$/);
+  }));
+
+Deno.test("main: what is wrong in a node's folder is one line and a code", () =>
+  withFolder(async (above) => {
+    await makeCluster(`${above}/c`);
+    const [folder, other] = [`${above}/c/node-1`, `${above}/c/node-2`];
+    const path = `${folder}/cluster.json`;
+    const text = Deno.readTextFileSync(path);
+    /** How serve ends with other words in cluster.json. */
+    const changed = async (from: string | RegExp, to: string, ...args: string[]) => {
+      Deno.writeTextFileSync(path, text.replace(from, to));
+      return await run("-d", folder, ...args);
+    };
+    const cases: [Ended, keyof typeof EXIT_CODES, RegExp][] = [
+      [await changed("{", "", "--log", "warn"), "usage", /node-1\/cluster\.json is not JSON/],
+      [await changed('"node": 1', '"node": 3'), "usage", /no node 3 in its list: the cluster has 3/],
+      [await changed('"node": 1', '"node": 0'), "usage", /node\.key is the key of 12D3.*, and node 0 in .* is 12D3/],
+      [await changed(/"client": "127[^"]*"/g, '"client": "0.0.0.0:1"'), "mismatch", /protected_mode/],
+      [await changed("", "", "--node-index", "2", "-n", "3"), "mismatch", /node\.index 2: the cluster\.json of .* 1$/],
+    ];
+    await changed("", ""); // It has started as what it is.
+    cases.push([
+      await changed('"replicationFactor": 3', '"replicationFactor": 2'),
+      "mismatch",
+      /with replicas 3: .* 2$/,
+    ]);
+    Deno.copyFileSync(`${other}/node.key`, `${folder}/node.key`);
+    cases.push([await changed('"node": 1', '"node": 2'), "mismatch", /made with node 1: .* with node 2$/]);
+    for (const [{ code, stderr }, exit, message] of cases) {
+      assert.match(messages(stderr).at(-1)!, message);
+      assert.equal(code, EXIT_CODES[exit].code, stderr);
+    }
+  }));
+
+// Elsewhere the program does not find itself at a path that is known before it is compiled.
+Deno.test(
+  "main: cluster demo starts nodes of this program, and ends them",
+  { ignore: Deno.build.os !== "linux" },
+  () =>
+    withFolder(async (above) => {
+      const [program, ...words] = COMMAND;
+      if (FROM_SOURCE) words.splice(-1, 0, OWN_PROGRAM_FLAG);
+      const { code, stdout } = await new Deno.Command(program!, {
+        args: [...words, "cluster", "demo", "--dir", `${above}/demo`],
+      }).output();
+      const lines = new TextDecoder().decode(stdout).trimEnd().split("\n");
+      // Until replicas run on the engine this is as far as its nodes come.
+      assert.equal(code, EXIT_CODES.usage.code, lines.join("\n"));
+      assert.ok(lines.some((line) => /^node \d \| .*Node \d of 3 is configured well/.test(line)), lines.join("\n"));
+      assert.deepEqual([...Deno.readDirSync(`${above}/demo`)].map(({ name }) => name).sort(), [
+        ...["node-0", "node-1", "node-2"],
+      ]);
+    }),
+);
+
 /** Servers that do not behave, in place of server.ts. Each begins when it is told to start. */
 const BAD_SERVERS: Record<string, { code: number; says: RegExp; body: string }> = {
   "whose disk fails": {
@@ -436,10 +516,16 @@ const BAD_SERVERS: Record<string, { code: number; says: RegExp; body: string }> 
 
 // The parts of a built program cannot be exchanged.
 if (FROM_SOURCE) {
+  Deno.test("main: cluster demo is refused a Deno that may not run it", async () => {
+    const { code, stderr } = await run("cluster", "demo");
+    assert.equal(code, EXIT_CODES.denied.code);
+    assert.match(stderr, /^esker: cluster demo starts its nodes as processes: that needs --allow-run=/);
+  });
+
   Deno.test("main: whatever its Worker does, it says why and ends with the code for it", () =>
     withFolder(async (folder) => {
       const source = new URL("./", import.meta.url).pathname;
-      copySources(source, folder, ["core", "core/log", "core/index"]);
+      copySources(source, folder, ["core", "core/log", "core/index", "net", "net/consensus"]);
       Deno.copyFileSync(`${source}deno.json`, `${folder}/deno.json`);
       await Promise.all(
         Object.entries(BAD_SERVERS).map(async ([name, { code, says, body }], i) => {
@@ -447,7 +533,7 @@ if (FROM_SOURCE) {
           const program = `${folder}/${i}`;
           Deno.mkdirSync(program);
           copySources(source, program, ["", "program"]);
-          Deno.symlinkSync(`${folder}/core`, `${program}/core`);
+          for (const name of ["core", "net"]) Deno.symlinkSync(`${folder}/${name}`, `${program}/${name}`);
           Deno.writeTextFileSync(
             `${program}/server.ts`,
             `const READY = { type: "ready", address: "127.0.0.1:1", created: false };\n` +

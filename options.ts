@@ -30,7 +30,7 @@ export const SETTINGS = {
   "network.client_address": address("127.0.0.1:9090", "where Redis clients connect", { flag: "client-address" }),
   "network.protected_mode": toggle(true, "refuse to listen to other machines: there are no passwords yet"),
   "http.address": address("127.0.0.1:9091", "for HTTP; nothing listens there yet", { flag: "http-address" }),
-  "network.cluster_address": address("127.0.0.1:9092", "for other nodes; nothing listens there yet", {
+  "network.cluster_address": address("127.0.0.1:9092", "where a node listens for others, if not at its first address", {
     flag: "cluster-address",
     multiaddr: true,
   }),
@@ -52,9 +52,9 @@ export const SETTINGS = {
   "resp.output_bytes_max": bytes(16 * KIB, GIB, 512 * KIB, "replies that wait for a client to read them"),
   "resp.input_bytes_max": bytes(MIB, 1024 * GIB, 256 * MIB, "unanswered large commands of all clients together"),
   "shutdown.timeout_ms": whole(1, 3_600_000, 10_000, "how long a stop may wait for what is in flight"),
-  "node.count": whole(1, 65_535, 1, "nodes of the cluster; more than one comes later", { short: "n" }),
-  "node.index": whole(0, 65_534, 0, "which of them this is", { short: "i" }),
-  "replication.factor": whole(1, 12, 1, "copies of an event; more than one comes later"),
+  "node.count": whole(1, 65_535, 1, "nodes of the cluster, as cluster.json says", { short: "n" }),
+  "node.index": whole(0, 65_534, 0, "which of them this is, as cluster.json says", { short: "i" }),
+  "replication.factor": whole(1, 12, 1, "copies of an event, as cluster.json says; cluster init: 3"),
 } satisfies Record<string, Setting<unknown>>;
 
 export type Key = keyof typeof SETTINGS;
@@ -73,8 +73,15 @@ export interface Address {
 
 export type Command =
   | { readonly name: "help" | "version" }
-  | { readonly name: "serve" | "check" | "permissions"; readonly dir: string }
+  | { readonly name: "serve" | "check"; readonly dir: string }
+  | { readonly name: "permissions"; readonly dir: string }
   | { readonly name: "repair"; readonly dir: string; readonly to: string }
+  | ClusterInit
+  | {
+    readonly name: "cluster demo";
+    /** Left out: a temporary one. */
+    readonly dir?: string;
+  }
   | {
     readonly name: "dump";
     readonly dir: string;
@@ -82,6 +89,32 @@ export type Command =
     readonly stream?: string;
     readonly partitionKey?: string;
   };
+
+/** Makes the folders of a new cluster. */
+export interface ClusterInit {
+  readonly name: "cluster init";
+  /** The folder to make, with one for each node in it. */
+  readonly dir: string;
+  /** Where each node listens for the others. */
+  readonly nodes: readonly Address[];
+  /** Where each node listens for clients. */
+  readonly clients: readonly Address[];
+  /** The folder of a store that was alone, which becomes node 0. */
+  readonly adopt?: string;
+}
+
+/** What the folder of a node says of settings. */
+export interface NodeSettings {
+  readonly dir: string;
+  readonly node: number;
+  readonly nodeCount: number;
+  readonly replicationFactor: number;
+  readonly partitionCount: number;
+  readonly bucketCount: number;
+  readonly segmentBytes: number;
+  /** `HOST:PORT` */
+  readonly client: string;
+}
 
 /** Where values come from, handed in. */
 export interface Sources {
@@ -121,10 +154,10 @@ const DEFAULT_FILE = "./esker.toml";
 const FOREIGN: readonly (readonly [pattern: RegExp, why: string])[] = [
   [/^threads\./, "Esker has no thread pools"],
   [/^sync\./, "Esker syncs before it answers, always"],
-  [/^heartbeat\./, "this node is alone"],
-  [/^(bucket|partition)\.ids$/, "this node owns all of them"],
-  [/^replication\.(buffer_size|buffer_timeout_ms|catchup_timeout_ms)$/, "this node is alone"],
-  [/^network\.cluster_enabled$/, "this node is alone"],
+  [/^heartbeat\./, "Esker's are fixed"],
+  [/^(bucket|partition)\.ids$/, "which node holds which follows from their numbers"],
+  [/^replication\.(buffer_size|buffer_timeout_ms|catchup_timeout_ms)$/, "Esker's are fixed"],
+  [/^network\.cluster_enabled$/, "a node of a cluster is a folder with a cluster.json"],
   [/^segment\.compression$/, "segments are not compressed"],
 ];
 
@@ -145,6 +178,17 @@ const OTHER_FLAGS: Record<string, { form?: string; short?: string; help: string;
   "partition": { form: "N", help: "only the events of this partition", command: "dump" },
   "stream": { form: "ID", help: "only the events of this stream", command: "dump" },
   "partition-key": { form: "KEY", help: "the stream's key, if not its default one", command: "dump" },
+  "nodes": {
+    form: "HOST:PORT,…",
+    help: "where each node listens for the others",
+    command: "cluster init",
+  },
+  "clients": {
+    form: "HOST:PORT,…",
+    help: "where each node listens for clients; default 127.0.0.1:9090, 9100 … on one host",
+    command: "cluster init",
+  },
+  "adopt": { form: "FOLDER", help: "a store that was alone, which becomes node 0", command: "cluster init" },
 };
 
 const COMMANDS: Record<string, { usage: string; help: string; words: number }> = {
@@ -157,7 +201,19 @@ const COMMANDS: Record<string, { usage: string; help: string; words: number }> =
   },
   dump: { usage: "esker dump [FOLDER]", help: "print its events as lines of JSON", words: 1 },
   permissions: { usage: "esker permissions", help: "print what the present settings need of Deno", words: 0 },
+  "cluster init": {
+    usage: "esker cluster init --dir FOLDER --nodes A,B,C",
+    help: "make the folders of a cluster's nodes",
+    words: 0,
+  },
+  "cluster demo": {
+    usage: "esker cluster demo [--dir FOLDER]",
+    help: "run three nodes on this machine, to try a cluster",
+    words: 0,
+  },
 };
+/** The first word of commands that have two. */
+const CLUSTER = "cluster";
 
 const KEYS = Object.keys(SETTINGS) as Key[];
 
@@ -415,7 +471,7 @@ function readFile(
   for (const [name, value] of flatten(table)) {
     const foreign = foreignKey(name);
     if (name in SETTINGS) take(name as Key, value, `${name} in ${path}`, found, problems);
-    else if (name === "nodes") problems.push(`nodes in ${path}: ${CLUSTERS_COME_LATER}`);
+    else if (name === "nodes") problems.push(`nodes in ${path}: ${IN_CLUSTER_JSON}`);
     else if (foreign !== undefined) warnings.push(`${name} in ${path} is ignored: ${foreign}`);
     else problems.push(`There is no setting ${name} (in ${path})${didYouMean(name, KEYS, "")}`);
   }
@@ -465,10 +521,16 @@ function take(key: Key, raw: unknown, name: string, found: Map<Key, unknown>, pr
 function readCommand(flags: Flags, values: Values, problems: string[]): Command {
   if (flags.others.get("help") === "true") return { name: "help" };
   if (flags.others.get("version") === "true") return { name: "version" };
-  const [name = "serve", ...words] = flags.words;
+  const twoWords = flags.words[0] === CLUSTER && flags.words.length > 1;
+  const [name = "serve", ...words] = twoWords
+    ? [flags.words.slice(0, 2).join(" "), ...flags.words.slice(2)]
+    : flags.words;
   const command = COMMANDS[name];
   if (command === undefined) {
-    problems.push(`There is no command ${name}${didYouMean(name, Object.keys(COMMANDS), "")}`);
+    const meant = name === CLUSTER
+      ? ": cluster init or cluster demo is meant"
+      : didYouMean(name, Object.keys(COMMANDS), "");
+    problems.push(`There is no command ${name}${meant}`);
     return { name: "serve", dir: values.dir };
   }
   if (words.length > command.words) {
@@ -499,18 +561,50 @@ function readCommand(flags: Flags, values: Values, problems: string[]): Command 
     if (to === undefined || to === "") problems.push("repair needs --to: where to make the new folder");
     return { name, dir, to: to ?? "" };
   }
+  const ownDir = flags.settings.get("dir")?.value as string | undefined;
+  // Not the folder of the settings or the environment: that is one of a store which is there already.
+  if (name === "cluster demo") return { name, ...(ownDir !== undefined && { dir: ownDir }) };
+  if (name === "cluster init") return readClusterInit(flags, ownDir, problems);
   return { name: name as "serve" | "check" | "permissions", dir };
 }
 
-const CLUSTERS_COME_LATER = "this Esker runs alone, clusters come later";
+function readClusterInit(flags: Flags, dir: string | undefined, problems: string[]): ClusterInit {
+  if (dir === undefined) problems.push("cluster init needs --dir: the folder to make, with one for each node in it");
+  const list = (flag: string): Address[] | undefined => {
+    const text = flags.others.get(flag);
+    if (text === undefined) return undefined;
+    return text.split(",").flatMap((one) => {
+      try {
+        return [SETTINGS["network.client_address"].read(one.trim())];
+      } catch (error) {
+        problems.push(`--${flag} ${(error as Error).message}: found ${JSON.stringify(one)}`);
+        return [];
+      }
+    });
+  };
+  const nodes = list("nodes");
+  if (nodes === undefined) problems.push("cluster init needs --nodes: HOST:PORT of each, with commas between");
+  const clients = list("clients") ?? clientsBeside(nodes ?? []);
+  const adopt = flags.others.get("adopt");
+  return { name: "cluster init", dir: dir ?? "", nodes: nodes ?? [], clients, ...(adopt !== undefined && { adopt }) };
+}
+
+/** A place for clients for each node: nodes that share a host need different ports. */
+function clientsBeside(nodes: readonly Address[]): Address[] {
+  const { hostname, port } = SETTINGS["network.client_address"].standard;
+  const counts = new Map<string, number>();
+  return nodes.map((node) => {
+    const earlier = counts.get(node.hostname) ?? 0;
+    counts.set(node.hostname, earlier + 1);
+    return { hostname, port: port + 10 * earlier };
+  });
+}
+
+const IN_CLUSTER_JSON = "nodes are named in cluster.json, which esker cluster init makes";
 
 /** What no single value can get wrong. */
 function check({ values, given }: Options, problems: string[], warnings: string[]): void {
-  if (values["node.count"] > 1) problems.push(`node.count ${values["node.count"]}: ${CLUSTERS_COME_LATER}`);
-  if (values["replication.factor"] > 1) {
-    problems.push(`replication.factor ${values["replication.factor"]}: ${CLUSTERS_COME_LATER}`);
-  }
-  if (values["node.index"] >= values["node.count"]) {
+  if (given.has("node.count") && values["node.index"] >= values["node.count"]) {
     problems.push(`node.index ${values["node.index"]} must be below node.count ${values["node.count"]}`);
   }
   // Only what was asked for: a folder may have been made with fewer partitions than there are buckets by default.
@@ -519,18 +613,67 @@ function check({ values, given }: Options, problems: string[], warnings: string[
       `bucket.count ${values["bucket.count"]} must be at most partition.count ${values["partition.count"]}`,
     );
   }
-  const client = values["network.client_address"];
-  if (values["network.protected_mode"] && !isLoopback(client)) {
-    problems.push(
-      `network.client_address ${
-        formatAddress(client)
-      } can be reached from other machines, and there are no passwords ` +
-        "yet: use a loopback address, or set network.protected_mode to false",
-    );
-  }
+  requireProtected(values["network.client_address"], "network.client_address", values, problems);
   if (given.has("http.address")) warnings.push("http.address: nothing listens there yet");
-  if (given.has("network.cluster_address")) warnings.push("network.cluster_address: nothing listens there yet");
-  if (values["network.mdns"]) warnings.push("network.mdns: this node is alone, nothing is looked for yet");
+  if (values["network.mdns"]) warnings.push("network.mdns: nothing is looked for, cluster.json says where nodes are");
+}
+
+function requireProtected(client: Address, name: string, values: Values, problems: string[]): void {
+  if (!values["network.protected_mode"] || isLoopback(client)) return;
+  problems.push(
+    `${name} ${formatAddress(client)} can be reached from other machines, and there are no passwords yet: ` +
+      "use a loopback address, or set network.protected_mode to false",
+  );
+}
+
+/**
+ * The options of a folder that is opened to serve. What nobody asked for is as its cluster.json says; what somebody asked
+ * for must agree with that. `node` is null for a folder of a store that is alone.
+ */
+export function optionsOfFolder(
+  options: Options,
+  node: NodeSettings | null,
+): { options: Options; problems: string[]; warnings: string[] } {
+  const { values, given } = options;
+  const problems: string[] = [];
+  const warnings: string[] = [];
+  if (node === null) {
+    for (const [key, alone] of [["node.count", 1], ["node.index", 0], ["replication.factor", 1]] as const) {
+      if (values[key] !== alone) {
+        problems.push(`${key} ${values[key]}: this folder is no node of a cluster; ${IN_CLUSTER_JSON}`);
+      }
+    }
+    if (given.has("network.cluster_address")) {
+      warnings.push("network.cluster_address: this store is alone, nothing listens there");
+    }
+    return { options, problems, warnings };
+  }
+  const found = {
+    "node.count": node.nodeCount,
+    "node.index": node.node,
+    "replication.factor": node.replicationFactor,
+    "partition.count": node.partitionCount,
+    "bucket.count": node.bucketCount,
+    "segment.size_bytes": node.segmentBytes,
+  };
+  for (const [key, value] of Object.entries(found) as [keyof typeof found, number][]) {
+    if (given.has(key) && values[key] !== value) {
+      problems.push(`${key} ${values[key]}: the cluster.json of ${node.dir} says ${value}`);
+    }
+  }
+  let client = values["network.client_address"];
+  if (!given.has("network.client_address")) {
+    try {
+      client = SETTINGS["network.client_address"].read(node.client);
+      requireProtected(client, `The client address of node ${node.node} in cluster.json,`, values, problems);
+    } catch (error) {
+      problems.push(
+        `The client address of node ${node.node} in cluster.json ${(error as Error).message}: ` +
+          `found ${JSON.stringify(node.client)}`,
+      );
+    }
+  }
+  return { options: { values: { ...values, ...found, "network.client_address": client }, given }, problems, warnings };
 }
 
 // Names and words.

@@ -4,6 +4,8 @@ import {
   formatAddress,
   helpText,
   type Key,
+  type NodeSettings,
+  optionsOfFolder,
   type Reading,
   readOptions,
   SETTINGS,
@@ -135,14 +137,60 @@ Deno.test("options: SierraDB's keys that mean nothing here are warnings, from ea
   ]);
 });
 
-Deno.test("options: what needs a cluster is refused, never ignored", () => {
+Deno.test("options: what needs a cluster is refused for a store that is alone, never ignored", () => {
   const toml = "[[nodes]]\ndir = 'a'\n";
-  for (const reading of [read("-n 3"), read("--replication-factor 3"), read("", {}, { "./esker.toml": toml })]) {
-    assert.equal(reading.problems.length, 1);
-    assert.match(reading.problems[0]!, /clusters come later/);
+  assert.match(read("", {}, { "./esker.toml": toml }).problems[0]!, /nodes are named in cluster\.json/);
+  for (const args of ["-n 3", "--replication-factor 3", "-n 3 -i 1"]) {
+    const { options, problems } = read(args);
+    assert.deepEqual(problems, []);
+    const [problem] = optionsOfFolder(options, null).problems;
+    assert.match(problem!, /^(node\.count|replication\.factor) 3: this folder is no node of a cluster; /);
   }
-  assert.deepEqual(read("-i 1").problems, ["node.index 1 must be below node.count 1"]);
-  assert.equal(read("--http-address 127.0.0.1:1 --cluster-address 127.0.0.1:2 --mdns").warnings.length, 3);
+  assert.deepEqual(read("-n 1 -i 1").problems, ["node.index 1 must be below node.count 1"]);
+  const { options, warnings } = read("--http-address 127.0.0.1:1 --cluster-address 127.0.0.1:2 --mdns");
+  assert.equal(warnings.length, 2);
+  assert.match(optionsOfFolder(options, null).warnings[0]!, /^network\.cluster_address: this store is alone/);
+});
+
+const NODE: NodeSettings = {
+  ...{ dir: "d", node: 1, nodeCount: 3, replicationFactor: 2, partitionCount: 64, bucketCount: 8 },
+  ...{ segmentBytes: 1024 * 1024, client: "127.0.0.1:9100" },
+};
+
+Deno.test("options: of a node, what nobody asked for is as its folder says", () => {
+  const { options, problems, warnings } = optionsOfFolder(read("--cluster-address 0.0.0.0:7").options, NODE);
+  assert.deepEqual([problems, warnings], [[], []]);
+  const { values } = options;
+  assert.deepEqual([values["node.index"], values["node.count"], values["replication.factor"]], [1, 3, 2]);
+  assert.deepEqual([values["partition.count"], values["bucket.count"]], [64, 8]);
+  assert.equal(values["segment.size_bytes"], 1024 * 1024);
+  assert.equal(formatAddress(values["network.client_address"]), "127.0.0.1:9100");
+  const asked = optionsOfFolder(read("--client-address [::1]:1 -i 1 -n 3").options, NODE);
+  assert.deepEqual(asked.problems, []);
+  assert.equal(formatAddress(asked.options.values["network.client_address"]), "[::1]:1");
+});
+
+Deno.test("options: of a node, what somebody asked for must agree with its folder", () => {
+  const args = "-n 4 -i 0 --replication-factor 3 --partition-count 32 --bucket-count 4 --segment-size-bytes 2MiB";
+  assert.deepEqual(optionsOfFolder(read(args).options, NODE).problems, [
+    "node.count 4: the cluster.json of d says 3",
+    "node.index 0: the cluster.json of d says 1",
+    "replication.factor 3: the cluster.json of d says 2",
+    "partition.count 32: the cluster.json of d says 64",
+    "bucket.count 4: the cluster.json of d says 8",
+    "segment.size_bytes 2097152: the cluster.json of d says 1048576",
+  ]);
+});
+
+Deno.test("options: the client address in the folder of a node is held to what a setting is", () => {
+  const problemsOf = (client: string, args = "") => optionsOfFolder(read(args).options, { ...NODE, client }).problems;
+  assert.match(
+    problemsOf("192.0.2.1:9090")[0]!,
+    /^The client address of node 1 in cluster\.json, 192.* network\.protected_mode/,
+  );
+  assert.deepEqual(problemsOf("192.0.2.1:9090", "--network-protected-mode false"), []);
+  assert.match(problemsOf("nowhere")[0]!, /in cluster\.json must be HOST:PORT, .*: found "nowhere"$/);
+  assert.deepEqual(problemsOf("nowhere", "--client-address 127.0.0.1:1"), []);
 });
 
 Deno.test("options: an address that others can reach is refused while protected", () => {
@@ -200,6 +248,35 @@ Deno.test("options: commands and their own flags", () => {
   assert.deepEqual(read("dump --partition x").problems, ['--partition must be a whole number: found "x"']);
   assert.deepEqual(read("dump --partition 1 --stream s").problems, ["--partition and --stream exclude each other"]);
   assert.deepEqual(read("dump --partition-key k").problems, ["--partition-key is for --stream only"]);
+});
+
+Deno.test("options: the commands of clusters", () => {
+  const at = (port: number, hostname = "127.0.0.1") => ({ hostname, port });
+  assert.deepEqual(read("cluster init --dir /c --nodes a:1,b:2,[::1]:3").command, {
+    ...{ name: "cluster init", dir: "/c", nodes: [at(1, "a"), at(2, "b"), at(3, "::1")] },
+    clients: [at(9090), at(9090), at(9090)],
+  });
+  assert.deepEqual(read("cluster init -d /c --nodes a:1,a:2,b:1 --adopt /old").command, {
+    ...{ name: "cluster init", dir: "/c", nodes: [at(1, "a"), at(2, "a"), at(1, "b")], adopt: "/old" },
+    clients: [at(9090), at(9100), at(9090)],
+  });
+  const { command } = read("cluster init -d /c --nodes a:1 --clients b:2");
+  assert.deepEqual(command.name === "cluster init" && command.clients, [at(2, "b")]);
+  // That of the environment is one which is there already.
+  assert.deepEqual(read("cluster demo", { ESKER_DIR: "/d" }).command, { name: "cluster demo" });
+  assert.deepEqual(read("cluster demo --dir /d").command, { name: "cluster demo", dir: "/d" });
+  assert.deepEqual(read("cluster init", { ESKER_DIR: "/d" }).problems, [
+    "cluster init needs --dir: the folder to make, with one for each node in it",
+    "cluster init needs --nodes: HOST:PORT of each, with commas between",
+  ]);
+  assert.deepEqual(read("cluster init -d /c --nodes a:1,,b").problems, [
+    '--nodes must be HOST:PORT, a port is at most 65535: found ""',
+    '--nodes must be HOST:PORT, a port is at most 65535: found "b"',
+  ]);
+  assert.deepEqual(read("cluster").problems, ["There is no command cluster: cluster init or cluster demo is meant"]);
+  assert.deepEqual(read("cluster innit").problems, ["There is no command cluster innit: is cluster init meant?"]);
+  assert.deepEqual(read("serve --nodes a:1").problems, ["--nodes is for cluster init only"]);
+  assert.deepEqual(read("cluster demo now").problems, ["cluster demo takes no word: found now"]);
 });
 
 Deno.test("options: who asks for help or the version gets it, whatever else is wrong", () => {

@@ -22,9 +22,12 @@ import {
   repairFolder,
   systemDisk,
 } from "./core/mod.ts";
+import type { Bound } from "./core/database.ts";
 import { type Environment, type Log, systemEnvironment } from "./core/environment.ts";
+import type { EventStore } from "./core/store.ts";
 import { NoSpace, TooFewFiles } from "./core/log/disk.ts";
 import { metaPath } from "./core/meta.ts";
+import type { ClusterConfig } from "./net/cluster_config.ts";
 import { listen } from "./resp/mod.ts";
 import { dumpLine } from "./program/dump.ts";
 import type { Exit } from "./program/exit_codes.ts";
@@ -34,10 +37,18 @@ import { type Command, formatAddress, type Options, settingsAsText } from "./opt
 import { newPeerId } from "./program/peer_id.ts";
 
 /** The commands that a Worker carries out. */
-export type WorkerCommand = Extract<Command, { dir: string }>;
+export type WorkerCommand = Exclude<Extract<Command, { dir: string }>, { name: "permissions" | "cluster init" }>;
 
 export type ToWorker =
-  | { type: "start"; command: WorkerCommand; options: Options; version: string; logBound: SharedArrayBuffer }
+  | {
+    type: "start";
+    command: WorkerCommand;
+    options: Options;
+    /** What the folder says of a cluster. */
+    cluster: ClusterConfig | null;
+    version: string;
+    logBound: SharedArrayBuffer;
+  }
   | { type: "drain" };
 
 export type FromWorker =
@@ -50,6 +61,8 @@ export type FromWorker =
   | { type: "ended"; exit: Exit; message?: string };
 
 const HEARTBEAT_MS = 1000;
+/** To give leadership away takes a round trip or two. Nodes that are not there are no reason to wait for long. */
+const HAND_OVER_MS_MAX = 2000;
 /** A line of JSON is some 400 bytes: enough that a write costs little a line. */
 const DUMP_CHARS_MAX = 256 * 1024;
 
@@ -101,65 +114,130 @@ async function run(start: Start): Promise<End> {
   }
 }
 
-async function serve({ command: { dir }, options: { values, given }, version }: Start, log: Log): Promise<End> {
+/** What there is to serve: a store that is alone, or a node of a cluster. */
+interface Served {
+  store: EventStore;
+  peerId: string;
+  created: boolean;
+  bucketCount: number;
+  bounds: readonly Bound[];
+  /** Gives away what others wait for, while clients are still served. */
+  handOver(): Promise<void>;
+  close(): Promise<void>;
+}
+
+async function serve(start: Start, log: Log): Promise<End> {
+  const { options: { values }, version } = start;
   const environment: Environment = systemEnvironment(fatal);
+  const served = await (start.cluster === null ? openAlone : openNode)(start, environment, log);
+  let heartbeat;
+  try {
+    const { store } = served;
+    const listener = listen(store, {
+      ...values["network.client_address"],
+      version,
+      peerId: served.peerId,
+      initialProtocol: values["resp.initial_protocol"],
+      strictVersioning: values["append.strict_versioning"],
+      limits: {
+        commandBytesMax: values["resp.command_bytes_max"],
+        wordsMax: values["resp.words_max"],
+        nestingMax: values["resp.nesting_max"],
+        clientsMax: values["resp.clients_max"],
+        outputBytesMax: values["resp.output_bytes_max"],
+        inputBytesMax: values["resp.input_bytes_max"],
+      },
+      settings: () => settingsAsText(values),
+      shutdown: () => post({ type: "shutdown" }),
+      environment,
+      log,
+    });
+    log(
+      "info",
+      "Memory is bounded, in MiB",
+      Object.fromEntries(served.bounds.map(({ of, bytes }) => [of, inMiB(bytes)])),
+    );
+    const status = store.status();
+    post({
+      type: "ready",
+      address: formatAddress(listener),
+      created: served.created,
+      partitions: store.partitionCount,
+      buckets: served.bucketCount,
+      events: status.events,
+    });
+    heartbeat = setInterval(() => {
+      store.status(); // It looks how full the disk is, so that room is noticed, and logged, without an append.
+      post({ type: "alive" });
+    }, HEARTBEAT_MS);
+    await drain.promise;
+    // Before the listener closes: until another node leads, clients have to be answered here.
+    await withinMs(Math.min(HAND_OVER_MS_MAX, values["shutdown.timeout_ms"] / 2), served.handOver(), log);
+    await listener.close();
+  } finally {
+    await served.close();
+    clearInterval(heartbeat);
+  }
+  return { exit: "done" };
+}
+
+/** Goes on when it is done, has failed, or took too long: the others notice by silence what they were not told. */
+async function withinMs(msMax: number, handOver: Promise<void>, log: Log): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`it took more than ${msMax} ms`)), msMax);
+  try {
+    await Promise.race([handOver, late.promise]);
+  } catch (error) {
+    log("warn", "Leadership was not handed over", { error });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function openAlone({ command: { dir }, options: { values, given } }: Start, environment: Environment, log: Log) {
   // What the folder was made with holds, unless somebody asked for something: then it must be the same.
   const pinned = <K extends keyof typeof values>(key: K) => given.has(key) ? values[key] : undefined;
-  await using database = await openDatabase({
+  const database = await openDatabase({
     dir,
     partitionCount: pinned("partition.count"),
     bucketCount: pinned("bucket.count"),
     segmentBytes: pinned("segment.size_bytes"),
+    ...limitsOf(values),
+    environment,
+    log,
+  });
+  const { created, bucketCount, bounds } = database;
+  return {
+    ...{ store: database, peerId: await newPeerId(), created, bucketCount, bounds },
+    handOver: async () => {},
+    close: () => database.close(),
+  } satisfies Served;
+}
+
+async function openNode(
+  { command: { dir }, options: { values }, cluster }: Start,
+  environment: Environment,
+  log: Log,
+): Promise<Served> {
+  // Only here: a store that is alone neither waits for libp2p nor holds it in memory.
+  const { startCluster } = await import("./net/mod.ts");
+  const node = await startCluster({ dir, config: cluster!, limits: limitsOf(values), environment, log });
+  return {
+    ...{ store: node.store, peerId: node.peerId, created: node.created, bounds: node.bounds },
+    bucketCount: cluster!.bucketCount,
+    handOver: () => node.handOver(),
+    close: () => node.close(),
+  };
+}
+
+function limitsOf(values: Options["values"]) {
+  return {
     journalBytes: values["journal.size_bytes"],
     cacheBytes: values["cache.capacity_bytes"],
     headBytes: values["cache.heads_bytes"],
     filterBytes: values["cache.filters_bytes"],
     reserveBytes: values["disk.reserve_bytes"],
-    environment,
-    log,
-  });
-  const listener = listen(database, {
-    ...values["network.client_address"],
-    version,
-    peerId: await newPeerId(),
-    initialProtocol: values["resp.initial_protocol"],
-    strictVersioning: values["append.strict_versioning"],
-    limits: {
-      commandBytesMax: values["resp.command_bytes_max"],
-      wordsMax: values["resp.words_max"],
-      nestingMax: values["resp.nesting_max"],
-      clientsMax: values["resp.clients_max"],
-      outputBytesMax: values["resp.output_bytes_max"],
-      inputBytesMax: values["resp.input_bytes_max"],
-    },
-    settings: () => settingsAsText(values),
-    shutdown: () => post({ type: "shutdown" }),
-    environment,
-    log,
-  });
-  log(
-    "info",
-    "Memory is bounded, in MiB",
-    Object.fromEntries(database.bounds.map(({ of, bytes }) => [of, inMiB(bytes)])),
-  );
-  const status = database.status();
-  post({
-    type: "ready",
-    address: formatAddress(listener),
-    created: database.created,
-    partitions: database.partitionCount,
-    buckets: database.bucketCount,
-    events: status.events,
-  });
-  const heartbeat = setInterval(() => {
-    database.status(); // It looks how full the disk is, so that room is noticed, and logged, without an append.
-    post({ type: "alive" });
-  }, HEARTBEAT_MS);
-  await drain.promise;
-  await listener.close();
-  await database.close();
-  clearInterval(heartbeat);
-  return { exit: "done" };
+  };
 }
 
 async function check(dir: string): Promise<End> {
@@ -217,6 +295,9 @@ async function repair({ dir, to }: Command & { name: "repair" }, { values, given
   return { exit: isWhole(report) ? "done" : "damaged" };
 }
 
+/** How the transport's own words begin, when it cannot listen. */
+const FOR_NODES = "Cannot listen for other nodes";
+
 /** What to tell of an error, in one line, and how to end for it. */
 function explain(error: unknown, { options, command }: Start): { exit: Exit; message: string } {
   const message = error instanceof Error ? error.message : String(error);
@@ -227,6 +308,7 @@ function explain(error: unknown, { options, command }: Start): { exit: Exit; mes
   if (error instanceof Damaged) return { exit: "damaged", message };
   if (error instanceof FolderMismatch) return { exit: "mismatch", message };
   if (error instanceof InvalidArgument || error instanceof NoSuchPartition) return { exit: "usage", message };
+  if (error instanceof Deno.errors.AddrInUse && message.startsWith(FOR_NODES)) return { exit: "unavailable", message };
   if (error instanceof Deno.errors.AddrInUse || error instanceof Deno.errors.AddrNotAvailable) {
     const address = formatAddress(options.values["network.client_address"]);
     const why = error instanceof Deno.errors.AddrInUse

@@ -51,6 +51,7 @@ import type { Socket } from "node:net";
 import { type Environment, type Log, systemEnvironment } from "../core/environment.ts";
 import { InvalidArgument, LimitExceeded } from "../core/errors.ts";
 import { TRANSACTION_BYTES_MAX } from "../core/event.ts";
+import { keyPath } from "./cluster_config.ts";
 import { BadFrame, FrameDecoder, FrameQueue } from "./frames.ts";
 import { netPermission, type NodeAddress, parseNodeAddress } from "./node_address.ts";
 import { Redial } from "./redial.ts";
@@ -66,7 +67,6 @@ import {
 /** Part of the handshake: a node that speaks otherwise is refused there. */
 const PROTOCOL_VERSION = 1;
 const PROTOCOL = `/esker/${PROTOCOL_VERSION}/`;
-const KEY_FILE = "node.key";
 const SECRET_BYTES_MIN = 16;
 
 /** A transaction, and what a message says about it. */
@@ -114,7 +114,7 @@ export interface Identity {
  * user who runs the store may read its file.
  */
 export async function identityIn(dir: string): Promise<Identity> {
-  const path = `${dir}/${KEY_FILE}`;
+  const path = keyPath(dir);
   const bytes = readKey(path) ?? await makeKey(dir, path);
   let privateKey: PrivateKey;
   try {

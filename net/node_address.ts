@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { isIPv4, isIPv6 } from "node:net";
 import { InvalidArgument } from "../core/errors.ts";
 
 export interface NodeAddress {
@@ -35,6 +36,12 @@ export function parseNodeAddress(text: string): NodeAddress {
     );
   }
   return { text, place, host, port: Number(port), peerId: peerId ?? null };
+}
+
+/** Where a host and a port are, as nodes name it: `/ip4/192.0.2.7/tcp/7400`. Of a name the IPv4 address is asked for. */
+export function placeOf({ hostname, port }: { hostname: string; port: number }): string {
+  const family = isIPv4(hostname) ? "ip4" : isIPv6(hostname) ? "ip6" : "dns4";
+  return `/${family}/${hostname}/tcp/${port}`;
 }
 
 /** The address as Deno's permissions for the network name it. */

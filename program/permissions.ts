@@ -1,9 +1,13 @@
 /**
  * What the Worker may do, computed from the options: read and write its data folder, listen at its address, ask how
- * full the disk is; to repair, only read that folder, and write another. Nothing else: no environment, no programs, no libraries, no other file, no other address.
+ * full the disk is; to repair, only read that folder, and write another. A node of a cluster besides listens for the
+ * others, and connects to where they are. Nothing else: no environment, no programs, no libraries, no other file, no
+ * other address.
  *
  * @module
  */
+import { type ClusterConfig, listenAddressOf, peerAddressesOf } from "../net/cluster_config.ts";
+import { netPermission } from "../net/node_address.ts";
 import { type Command, formatAddress, type Options } from "../options.ts";
 
 /** As `new Worker` takes them, and as `flagsOf` prints them. */
@@ -20,19 +24,21 @@ export interface Permissions {
 
 /**
  * `dir` is the data folder, links resolved; `source` the address that this program was loaded from; `to` the folder that
- * a repair makes.
+ * a repair makes; `cluster` what the folder says of a cluster, null where there is none.
  */
 export function workerPermissions(
   command: Command["name"],
   options: Options,
   dir: string,
   source: URL,
-  to?: string,
+  { to, cluster = null }: { to?: string | undefined; cluster?: ClusterConfig | null } = {},
 ): Permissions {
+  const nodes = cluster === null ? [] : [listenAddressOf(cluster), ...peerAddressesOf(cluster)].map(netPermission);
+  const net = command === "serve" ? [formatAddress(options.values["network.client_address"]), ...nodes] : [];
   return {
     read: to === undefined ? [dir] : [dir, to],
     write: command === "serve" ? [dir] : to === undefined ? [] : [to],
-    net: command === "serve" ? [formatAddress(options.values["network.client_address"])] : [],
+    net: [...new Set(net)],
     sys: ["statfs"],
     // Modules that were loaded from a site are asked for again in the Worker.
     import: source.protocol === "file:" ? [] : [source.host],

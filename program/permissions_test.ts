@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { ClusterConfig } from "../net/cluster_config.ts";
 import { readOptions } from "../options.ts";
 import { flagsOf, programPermissions, workerPermissions } from "./permissions.ts";
 
@@ -30,8 +31,27 @@ Deno.test("permissions: to check and to dump is to read, and needs no network", 
 });
 
 Deno.test("permissions: a repair reads the old folder, and writes nothing in it", () => {
-  const { read, write, net } = workerPermissions("repair", options(), "/old", CHECKOUT, "/new");
+  const { read, write, net } = workerPermissions("repair", options(), "/old", CHECKOUT, { to: "/new" });
   assert.deepEqual([read, write, net], [["/old", "/new"], ["/new"], []]);
+});
+
+const CLUSTER: ClusterConfig = {
+  ...{ node: 1, founding: "blank", clusterId: "c", partitionCount: 32, bucketCount: 4, replicationFactor: 3 },
+  segmentBytes: 1024 * 1024,
+  nodes: [
+    { peerId: "A", addresses: ["/ip4/192.0.2.1/tcp/1", "/dns4/node-0.example/tcp/1"], client: "127.0.0.1:9090" },
+    { peerId: "B", addresses: ["/ip4/192.0.2.2/tcp/2", "/ip4/192.0.2.2/tcp/20"], client: "127.0.0.1:9090" },
+    { peerId: "C", addresses: ["/ip6/2001:db8::3/tcp/3"], client: "127.0.0.1:9090" },
+  ],
+};
+
+Deno.test("permissions: a node besides listens for the others and connects to each of their places, and to no other", () => {
+  const net = (cluster: ClusterConfig) => workerPermissions("serve", options(), "/d", CHECKOUT, { cluster }).net;
+  const peers = ["192.0.2.1:1", "node-0.example:1", "[2001:db8::3]:3"];
+  assert.deepEqual(net(CLUSTER), ["127.0.0.1:9090", "192.0.2.2:2", ...peers]);
+  assert.deepEqual(net({ ...CLUSTER, listen: "/ip4/0.0.0.0/tcp/9092" }), ["127.0.0.1:9090", "0.0.0.0:9092", ...peers]);
+  const { read, write, net: none } = workerPermissions("check", options(), "/d", CHECKOUT, { cluster: CLUSTER });
+  assert.deepEqual([read, write, none], [["/d"], [], []]);
 });
 
 Deno.test("permissions: from a site, the Worker may import from there and the program needs no source folder", () => {

@@ -6,12 +6,15 @@
  * the environment variable DENORT_BIN names a local one, of exactly the version of Deno that compiles.
  *
  * It puts all packages of the lock file into the binary, those of the tests and the bench as well. So it is given a lock
- * file with what the program itself imports: 46 MB less.
+ * file with what the program itself imports: 46 MB less. And of a package it takes every file. All that is in the binary
+ * is read when it starts, so what nobody runs is left out: of 27 MB of packages 22 are maps, types and sources, which cost
+ * a store that is alone 24 MB of memory and 30 ms.
  *
  * @module
  */
+import { existsSync } from "node:fs";
 import { importsOf } from "./layers.ts";
-import { PROGRAM_FLAGS } from "./program_flags.ts";
+import { OWN_PROGRAM_FLAG, PROGRAM_FLAGS } from "./program_flags.ts";
 
 const ROOT = new URL("../", import.meta.url);
 /** A Worker's URL is not part of the graph of main. */
@@ -47,6 +50,32 @@ export function lockOf(lock: Lock, specifiers: readonly string[]): Lock {
   return kept;
 }
 
+/** Whether a file of a package is for tools and browsers, and never run. */
+export function isUnread(name: string): boolean {
+  return /\.(map|ts|mts|cts|wat|min\.js)$/.test(name);
+}
+
+/** The files of these packages that are never run. */
+async function unreadFiles(lock: Lock): Promise<string[]> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"], cwd: ROOT }).output();
+  const cache: string = JSON.parse(new TextDecoder().decode(stdout)).npmCache;
+  const found: string[] = [];
+  const walk = (folder: string) => {
+    for (const { name, isDirectory } of Deno.readDirSync(folder)) {
+      if (isDirectory) walk(`${folder}/${name}`);
+      else if (isUnread(name)) found.push(`${folder}/${name}`);
+    }
+  };
+  for (const { name: registry } of Deno.readDirSync(cache)) {
+    for (const key of Object.keys(lock.npm)) {
+      const [, name, version] = /^(@?[^@]+)@([^_]+)/.exec(key)!;
+      const folder = `${cache}/${registry}/${name}/${version}`;
+      if (existsSync(folder)) walk(folder);
+    }
+  }
+  return found;
+}
+
 /** The specifiers of the packages that the program imports. */
 async function packages(): Promise<string[]> {
   const imports = await importsOf(ROOT, ["main.ts", ...WORKERS]);
@@ -57,15 +86,21 @@ async function packages(): Promise<string[]> {
 if (import.meta.main) {
   Deno.mkdirSync(new URL("dist", ROOT), { recursive: true });
   const whole = JSON.parse(await Deno.readTextFile(new URL("deno.lock", ROOT)));
-  await Deno.writeTextFile(new URL(LOCK, ROOT), JSON.stringify(lockOf(whole, await packages())));
+  const lock = lockOf(whole, await packages());
+  await Deno.writeTextFile(new URL(LOCK, ROOT), JSON.stringify(lock));
+  // They must be there to be looked at. On Windows a command cannot have so many words.
+  await new Deno.Command(Deno.execPath(), { args: ["cache", "--quiet", "main.ts", ...WORKERS], cwd: ROOT }).output();
+  const unread = Deno.build.os === "windows" ? [] : await unreadFiles(lock);
   const output = Deno.build.os === "windows" ? "dist/esker.exe" : "dist/esker";
   const { success, code } = await new Deno.Command(Deno.execPath(), {
     args: [
       "compile",
       ...PROGRAM_FLAGS,
+      ...(Deno.build.os === "linux" ? [OWN_PROGRAM_FLAG] : []),
       "--no-code-cache",
       ...["--lock", LOCK, "--frozen"],
       ...WORKERS.flatMap((worker) => ["--include", worker]),
+      ...unread.flatMap((path) => ["--exclude", path]),
       ...["--output", output],
       "main.ts",
     ],

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type Lock, lockOf } from "./compile.ts";
+import { isUnread, type Lock, lockOf } from "./compile.ts";
 
 const LOCK: Lock = {
   version: "5",
@@ -21,4 +21,15 @@ Deno.test("lockOf() keeps what a specifier needs, directly or not, and nothing e
   assert.deepEqual(kept(["npm:d@1.0.0"]), ["d@1.0.0"]);
   assert.deepEqual(lockOf(LOCK, ["npm:b@2.0.0"]).specifiers, { "npm:b@2.0.0": "2.0.0_c@1.0.0" });
   assert.throws(() => lockOf(LOCK, ["npm:f@1.0.0"]), /does not know npm:f@1\.0\.0/);
+});
+
+Deno.test("isUnread() leaves out what nobody runs, and keeps code, its kind, and licences", () => {
+  for (const name of ["a.js.map", "a.ts", "a.d.ts", "index.min.js", "a.d.mts", "a.wat"]) {
+    assert.ok(isUnread(name), name);
+  }
+  for (
+    const name of ["a.js", "min.js", "a.mjs", "a.cjs", "package.json", "a.wasm", "LICENSE", "LICENSE.md", "maps.js"]
+  ) {
+    assert.ok(!isUnread(name), name);
+  }
 });

@@ -22,5 +22,11 @@ export const PROGRAM_FLAGS = [
   "--v8-flags=--max-semi-space-size=8",
 ];
 
+/**
+ * The binary may also run itself, for `cluster demo`, and no other program: whatever stands at that path is the process
+ * that asks. A Deno that runs the source gets it only where the demo is asked for: it could start itself with any flags.
+ */
+export const OWN_PROGRAM_FLAG = "--allow-run=/proc/self/exe";
+
 /** The flags as one types them into a shell. */
 export const PROGRAM_FLAGS_TYPED = PROGRAM_FLAGS.map((flag) => flag.includes("*") ? `'${flag}'` : flag).join(" ");

@@ -56,6 +56,8 @@ function esker(folder: string, { hostname, port }: Address): string[] {
 }
 
 export class ServerProcess implements AsyncDisposable {
+  /** From the start of the process to its first answer. */
+  readyMs = 0;
   #output = "";
   #over: Promise<Deno.CommandStatus>;
   #status: Deno.CommandStatus | null = null;
@@ -66,8 +68,7 @@ export class ServerProcess implements AsyncDisposable {
     readonly address: Address,
     readonly folder: string,
     readonly ownsFolder: boolean,
-    /** From the start of the process to its first answer. */
-    public readyMs: number,
+    readonly began: number,
   ) {
     this.#over = process.status.then((status) => this.#status = status);
     // A pipe that nobody reads would stop the server when it is full.
@@ -76,7 +77,19 @@ export class ServerProcess implements AsyncDisposable {
 
   /** Starts a server and waits for its first PONG. */
   static async start(options: ServerOptions): Promise<ServerProcess> {
-    const folder = options.folder ?? await Deno.makeTempDir({ prefix: "esker-" });
+    const server = ServerProcess.spawn(options);
+    try {
+      await server.answers();
+    } catch (cause) {
+      await server[Symbol.asyncDispose]();
+      throw cause;
+    }
+    return server;
+  }
+
+  /** Starts a server, and does not wait. */
+  static spawn(options: ServerOptions): ServerProcess {
+    const folder = options.folder ?? Deno.makeTempDirSync({ prefix: "esker-" });
     const address = { hostname: "127.0.0.1", port: options.port ?? freePort() };
     const [program, ...words] = options.command;
     const began = performance.now();
@@ -86,15 +99,7 @@ export class ServerProcess implements AsyncDisposable {
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-    const server = new ServerProcess(process, address, folder, options.folder === undefined, 0);
-    try {
-      await server.#answers();
-    } catch (cause) {
-      await server[Symbol.asyncDispose]();
-      throw cause;
-    }
-    server.readyMs = performance.now() - began;
-    return server;
+    return new ServerProcess(process, address, folder, options.folder === undefined, began);
   }
 
   get pid(): number {
@@ -136,7 +141,8 @@ export class ServerProcess implements AsyncDisposable {
     if (this.ownsFolder) await Deno.remove(this.folder, { recursive: true });
   }
 
-  async #answers(): Promise<void> {
+  /** Waits for the first PONG. @throws the server has ended, or does not answer in time */
+  async answers(): Promise<void> {
     const deadline = performance.now() + READY_MS_MAX;
     for (;;) {
       if (this.#status !== null) {
@@ -147,7 +153,10 @@ export class ServerProcess implements AsyncDisposable {
         using link = await Link.open(this.address, exact);
         await link.write(encodeCommand(["PING"]));
         const reply = await link.read(2);
-        if (reply?.type === "simple" && reply.text === "PONG") return;
+        if (reply?.type === "simple" && reply.text === "PONG") {
+          this.readyMs = performance.now() - this.began;
+          return;
+        }
         throw new Error(`The server answered PING with ${JSON.stringify(reply)}`);
       } catch (cause) {
         if (!(cause instanceof Deno.errors.ConnectionRefused)) throw cause;
@@ -156,7 +165,9 @@ export class ServerProcess implements AsyncDisposable {
         throw new Error(`The server did not answer within ${READY_MS_MAX} ms:\n${this.#output}`);
       }
       // Nobody listens yet: there is nothing to wait on but to ask again, or for the process to end.
-      await Promise.race([new Promise((resolve) => setTimeout(resolve, 5)), this.#over]);
+      let timer: ReturnType<typeof setTimeout>;
+      await Promise.race([new Promise((resolve) => timer = setTimeout(resolve, 5)), this.#over]);
+      clearTimeout(timer!);
     }
   }
 
