@@ -294,7 +294,10 @@ export class AppendQueue {
   ): void {
     const term = this.#group.admission(bucket.number);
     if (typeof term !== "number") {
-      for (const one of waiting) one.refused(term);
+      // Those as well that came after them: they may follow from these, and be admitted by the time of the next batch.
+      const after = this.#waiting.filter(({ partition }) => this.#bucketOf(partition) === bucket);
+      this.#waiting = this.#waiting.filter(({ partition }) => this.#bucketOf(partition) !== bucket);
+      for (const one of [...waiting, ...after]) one.refused(term);
       return;
     }
     const run = new LogRun(bucket, this.#journal, this.#group.isReplicated);

@@ -70,6 +70,11 @@ export class ReplicatedBucket {
     return this.#reader.termStarts();
   }
 
+  /** One past the last sequence of a partition that may be read. @throws {Damaged} */
+  nextSequence(partition: number): number {
+    return this.#bucket.nextSequence(partition);
+  }
+
   /** Committed events of a partition from a sequence on, at most a page of them. @throws {Damaged} | {IndexDamaged} */
   events(partition: number, from: number, limit: number): EventRecord[] {
     return new PartitionSource(this.#bucket, partition, from).read(limit, null);

@@ -69,6 +69,8 @@ export interface Observer {
   recovered(node: number, bucket: number, logEnd: number, chainAt: (end: number) => Chain): void;
 }
 
+export type ReplicaView = Omit<LocalReplica, "dataId" | "commitChain">;
+
 export interface DriverOptions {
   shape: ClusterShape;
   /** The index of this node. */
@@ -97,6 +99,7 @@ export class Driver implements Group {
   readonly #hosts: (ReplicaHost | null)[] = [];
   #store!: Database;
   #waiting: { isSealed: boolean; resolve: () => void }[] = [];
+  #handedOver: (() => void) | null = null;
   isClosed = false;
 
   private constructor(options: DriverOptions) {
@@ -114,7 +117,7 @@ export class Driver implements Group {
       driver.#hosts.push(slot === null ? null : new ReplicaHost(driver, store.replicated(number), slot));
     }
     await Promise.all(driver.#held.map((host) => host.begin()));
-    return driver;
+    return driver; // Those that could not begin try again.
   }
 
   get store(): Database {
@@ -143,6 +146,7 @@ export class Driver implements Group {
   /** Time has passed: every 50 ms. */
   tick(): void {
     for (const host of this.#held) host.step({ kind: "tick" });
+    if (this.#handedOver !== null) this.#lookAtHandOver();
   }
 
   /** From a replica of another node: that it is one, and its slot, the transport has compared. */
@@ -160,18 +164,21 @@ export class Driver implements Group {
     this.#hosts[bucket]?.commitNote(end, chain);
   }
 
-  /** This node is about to stop: others should lead. */
-  handOver(): void {
+  /** This node is about to stop: others should lead. Resolves when it leads nothing, or after so many milliseconds. */
+  handOver(msMax: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#handedOver = resolve;
+    this.after(msMax, resolve);
     for (const host of this.#held) host.step({ kind: "handOver" });
+    return promise;
   }
 
-  /** Whether this node leads no bucket. */
-  get leadsNothing(): boolean {
-    return this.#held.every((host) => host.state === null || !host.state.isLeader);
+  #lookAtHandOver(): void {
+    if (this.#held.every((host) => host.state === null || !host.state.isLeader)) this.#handedOver?.();
   }
 
-  /** Of the buckets of this node: how it stands with each replica; null where there is none. */
-  replica(bucket: number): LocalReplica | null {
+  /** How this node's replica of a bucket stands; null where there is none. */
+  replica(bucket: number): ReplicaView | null {
     return this.#hosts[bucket]?.view() ?? null;
   }
 
@@ -582,7 +589,7 @@ class ReplicaHost {
 
   // ---- Views -------------------------------------------------------------------------------------------------------
 
-  view(): LocalReplica {
+  view(): ReplicaView {
     const { state, bucket } = this;
     const { end, committedEnd } = bucket;
     if (state === null) {

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Bound, DatabaseOptions } from "../core/database.ts";
+import { type Bound, type DatabaseOptions, openDatabase } from "../core/database.ts";
 import type { Environment, Log } from "../core/environment.ts";
 import { InvalidArgument } from "../core/errors.ts";
 import { systemDisk } from "../core/log/disk.ts";
@@ -22,9 +22,19 @@ import {
   transportNodesOf,
 } from "./cluster_config.ts";
 import { type ClusterMeta, holdToFirstStart } from "./cluster_meta.ts";
+import { ClusterStore } from "./cluster.ts";
 import type { ClusterShape } from "./consensus/topology.ts";
+import { dispatched } from "./dispatcher.ts";
+import { Driver } from "./driver.ts";
 import { identityIn, libp2pTransport } from "./libp2p_transport.ts";
+import { DrivenNode } from "./local_node.ts";
+import { ReplicaLinks } from "./replica_links.ts";
 import type { Transport } from "./transport.ts";
+
+/** Time passes for the replicas in steps of this. */
+const TICK_MS = 50;
+/** So long a node that is to stop waits for others to lead in its place: a term change takes some tenths of a second. */
+const HAND_OVER_MS_MAX = 3000;
 
 /** How much memory and disk a node's own store may take, as for a store that is alone. */
 export type StoreLimits = Pick<
@@ -114,10 +124,37 @@ export async function startCluster(options: ClusterOptions): Promise<ClusterNode
 }
 
 /** Replicas on the engine, and the store over all nodes. */
-function startNode({ node, shape }: NodeParts): Promise<ClusterNode> {
-  throw new InvalidArgument(
-    `Node ${node} of ${shape.nodeCount} is configured well, but this version of Esker cannot serve in a cluster yet`,
+async function startNode(parts: NodeParts): Promise<ClusterNode> {
+  const { dir, node, shape, founder, config, transport, peerId, limits, environment, log } = parts;
+  const { partitionCount, bucketCount, segmentBytes } = shape;
+  const links = new ReplicaLinks({ shape, transport, log, receive: (packet) => driver.receive(packet) });
+  const driver = await Driver.open(
+    { shape, node, founding: founder, environment, log, send: (to, packet) => links.send(to, packet) },
+    (group) =>
+      openDatabase({ ...{ dir, partitionCount, bucketCount, segmentBytes, environment, log, group }, ...limits }),
   );
+  const store = new ClusterStore({
+    ...{ shape, transport, environment, log },
+    local: new DrivenNode(driver, shape),
+    nodes: config.nodes,
+  });
+  const ticks = setInterval(() => driver.tick(), TICK_MS);
+  const close = async () => {
+    await store.close();
+    clearInterval(ticks);
+    driver.close();
+    await transport.close();
+    await driver.store.close();
+  };
+  try {
+    await transport.start(dispatched(links.handlers, store.handlers));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  store.start();
+  const { created, bounds } = driver.store;
+  return { store, peerId, created, bounds, handOver: () => driver.handOver(HAND_OVER_MS_MAX), close };
 }
 
 function isOpenToOthers(path: string): boolean {

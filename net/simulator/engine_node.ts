@@ -232,7 +232,7 @@ class EngineNode implements Node {
   }
 
   handOver(): void {
-    this.#driver?.handOver();
+    void this.#driver?.handOver(1000);
   }
 
   view(bucket: number): ReplicaView | null {
