@@ -53,7 +53,7 @@ export interface RouterSettings {
   unreachableMs: number;
   /** How long a replica may take to come up to what a reader wants to see before the leader is asked. */
   freshMs: number;
-  /** How long a node may take for one answer to a read, before another is asked. */
+  /** How long a node may take for one answer to a read, before another is asked. It may be some MiB of events. */
   answerMs: number;
 }
 
@@ -62,7 +62,7 @@ export const SETTINGS: RouterSettings = {
   retryMs: 100,
   unreachableMs: 3000,
   freshMs: 300,
-  answerMs: 2000,
+  answerMs: 5000,
 };
 
 /** Of all appends that this node has taken and not answered. Beyond it, clients are told to come again. */
@@ -77,6 +77,8 @@ const RELAY_MS = 2000;
 /** So long may the link to a leader be gone before another node is asked to hand on to it: mostly there is a new one. */
 const RELAY_AFTER_MS = 500;
 const SEEK_MS = 500;
+/** A large transaction may take as long as its bytes do over a slow line, beyond what any command may. */
+const SLOW_BYTES_A_MS = 4096;
 
 export interface RouterOptions {
   shape: ClusterShape;
@@ -183,20 +185,17 @@ export class Router {
     bucket: number,
     transaction: Transaction,
     receiver: AppendReceiver,
-    { deadline = this.deadline(), hops = HOPS, from = null }: {
-      deadline?: number;
-      hops?: number;
-      from?: number | null;
-    } = {},
+    { deadline, hops = HOPS, from = null }: { deadline?: number; hops?: number; from?: number | null } = {},
   ): void {
     if (this.#closed) return receiver.refused(new StoreClosed());
     const bytes = bytesOf(transaction);
+    const until = deadline ?? this.deadline() + bytes / SLOW_BYTES_A_MS;
     if (this.#openAppends >= APPENDS_MAX || this.#openBytes > 0 && this.#openBytes + bytes > APPEND_BYTES_MAX) {
       return receiver.refused(new TryAgain(`This node has ${this.#openAppends} appends to answer already`));
     }
     this.#openAppends++;
     this.#openBytes += bytes;
-    this.#appends[bucket]!.add(new Append(++this.#lastOrder, transaction, bytes, receiver, deadline, hops, from));
+    this.#appends[bucket]!.add(new Append(++this.#lastOrder, transaction, bytes, receiver, until, hops, from));
   }
 
   #waysOf(bucket: number): AppendWays {
@@ -264,16 +263,17 @@ export class Router {
     if (this.#requests.pending >= ASKED_MAX) return null;
     const left = Math.max(1, Math.floor(append.deadline - this.#environment.monotonic()));
     const isRelay = to.kind === "relay";
+    const relayMs = RELAY_MS + append.bytes / SLOW_BYTES_A_MS;
     const message: ForwardAppend = {
       kind: "forwardAppend",
-      ...this.#request(isRelay ? append.hops - 1 : 0, isRelay ? Math.min(left, RELAY_MS) : left),
+      ...this.#request(isRelay ? append.hops - 1 : 0, isRelay ? Math.min(left, relayMs) : left),
       term: isRelay ? 0 : to.term,
       run,
       transaction: append.transaction,
     };
     try {
       // A relay says itself that its time is up: only then is it known whether it has sent anything.
-      const msMax = isRelay ? Math.min(left, 2 * RELAY_MS) : left;
+      const msMax = isRelay ? Math.min(left, 2 * relayMs) : left;
       const answer = this.#requests.askNow(to.node, this.#bytesOf(message), msMax);
       return answer instanceof NotAsked ? null : this.#answerIn(answer, to.node, message);
     } catch (error) {
@@ -370,7 +370,8 @@ export class Router {
       for (const candidate of candidates) {
         const left = deadline - this.#environment.monotonic();
         if (left <= 0) break;
-        const found = await this.#answerOf(candidate, query, freshness, Math.min(left, this.#settings.answerMs));
+        const msMax = candidate === candidates.at(-1) ? left : Math.min(left, this.#settings.answerMs);
+        const found = await this.#answerOf(candidate, query, freshness, msMax);
         if (found instanceof Error) why = found;
         else if (found.kind === "failed") {
           const { failure } = found;
