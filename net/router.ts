@@ -109,6 +109,8 @@ export class Router {
   readonly #appends: AppendRoute[];
   /** By node and bucket: the last run of which an append was not taken. */
   readonly #brokenRuns = new Map<number, Map<number, number>>();
+  /** Buckets of which it is being asked who leads. */
+  readonly #sought = new Set<number>();
   readonly #tick: ReturnType<typeof setInterval>;
   /** Those that wait for something to change. */
   #waiting: (() => void)[] = [];
@@ -201,7 +203,6 @@ export class Router {
   #waysOf(bucket: number): AppendWays {
     const { node } = this.#transport;
     let leaderLostAt: number | null = null;
-    let seeking = false;
     return {
       now: () => this.#environment.monotonic(),
       target: ({ hops, from, attempt }): Target => {
@@ -232,11 +233,7 @@ export class Router {
         });
         return true;
       },
-      seek: () => {
-        if (seeking) return;
-        seeking = true;
-        void this.#seek(bucket).finally(() => seeking = false);
-      },
+      seek: () => void this.#seek(bucket),
       ended: ({ bytes }) => {
         this.#openBytes -= bytes;
         if (--this.#openAppends === 0) this.#onEmpty?.();
@@ -315,6 +312,8 @@ export class Router {
 
   /** Asks all that have a replica who leads. */
   async #seek(bucket: number): Promise<void> {
+    if (this.#sought.has(bucket)) return;
+    this.#sought.add(bucket);
     await Promise.all(
       this.#routes.replicas(bucket).map(async (node) => {
         try {
@@ -324,7 +323,7 @@ export class Router {
           if (!isOfPeer(error)) throw error;
         }
       }),
-    );
+    ).finally(() => this.#sought.delete(bucket));
   }
 
   // ---- Reads -----------------------------------------------------------------------------------------------------------
