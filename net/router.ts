@@ -38,7 +38,7 @@ import {
   REMAINING_MS_MAX,
 } from "./messages.ts";
 import { AnswerFailed, NoAnswer, NotAsked, Requests, Stop } from "./requests.ts";
-import type { Routes } from "./routes.ts";
+import type { Leader, Routes } from "./routes.ts";
 import type { Transport, TransportHandlers } from "./transport.ts";
 
 /** A client's node, one that has a link to the leader, and the leader. */
@@ -355,21 +355,15 @@ export class Router {
     for (;;) {
       let damaged: Error | null = null;
       if (this.#closed) throw new StoreClosed();
-      const candidates: { node: number; hops: number }[] = [];
-      if (this.#local.replica(bucket) !== null) candidates.push({ node: this.#transport.node, hops });
       const leader = this.#routes.leaderOf(bucket);
-      for (const node of this.#routes.replicas(bucket)) {
-        if (!needsLeader || node === leader?.node) candidates.push({ node, hops: 0 });
-      }
-      const isNear = candidates.some(({ node }) => node === leader?.node) || !needsLeader && candidates.length > 0;
-      if (!isNear && hops >= 2) {
-        for (const node of this.#routes.relays(bucket, from)) candidates.push({ node, hops: hops - 1 });
-      }
+      const candidates = this.#candidates(bucket, needsLeader, leader, hops, from);
       if (needsLeader && leader === null) void this.#seek(bucket);
       for (const candidate of candidates) {
         const left = deadline - this.#environment.monotonic();
         if (left <= 0) break;
-        const msMax = candidate === candidates.at(-1) ? left : Math.min(left, this.#settings.answerMs);
+        const isLast = candidate === candidates.at(-1);
+        const most = candidate.hops > 0 ? RELAY_MS : isLast ? left : this.#settings.answerMs;
+        const msMax = Math.min(left, most);
         const found = await this.#answerOf(candidate, query, freshness, msMax);
         if (found instanceof Error) why = found;
         else if (found.kind === "failed") {
@@ -386,6 +380,10 @@ export class Router {
             case "clusterDown":
               why = new NoReplica(`Node ${candidate.node} cannot answer`, { cause: errorOf(failure) });
               break;
+            case "tryAgain":
+              if (candidate.hops === 0) throw errorOf(failure);
+              why = errorOf(failure); // The time was up there, but not here.
+              break;
             default:
               throw errorOf(failure);
           }
@@ -394,13 +392,36 @@ export class Router {
       }
       const now = this.#environment.monotonic();
       if (damaged !== null) throw damaged;
-      unreachableSince = candidates.length > 0 ? null : unreachableSince ?? now;
+      const isReachable = candidates.length > 0 || this.#routes.replicas(bucket).length > 0;
+      unreachableSince = isReachable ? null : unreachableSince ?? now;
       if (unreachableSince !== null && now - unreachableSince >= this.#settings.unreachableMs) {
         throw new NoReplica("No node that has a replica of the partition can be reached");
       }
       if (now >= deadline) throw isOfPeer(why) ? new NoReplica(why.message, { cause: why }) : why;
       await this.change();
     }
+  }
+
+  /** Who may know, in the order in which they are asked: this node, who has it, and who may reach such. */
+  #candidates(
+    bucket: number,
+    needsLeader: boolean,
+    leader: Leader | null,
+    hops: number,
+    from: number | null,
+  ): { node: number; hops: number }[] {
+    const { node: self } = this.#transport;
+    const candidates: { node: number; hops: number }[] = [];
+    if (this.#local.replica(bucket) !== null) candidates.push({ node: self, hops: 0 });
+    const replicas = this.#routes.replicas(bucket);
+    for (const node of replicas) {
+      if (!needsLeader || node === leader?.node) candidates.push({ node, hops: 0 });
+    }
+    const isLost = needsLeader && leader !== null
+      ? leader.node !== self && !replicas.includes(leader.node)
+      : candidates.length === 0 && replicas.length === 0;
+    if (!isLost || hops < 2) return candidates;
+    return [...candidates, ...this.#routes.relays(bucket, from).map((node) => ({ node, hops: hops - 1 }))];
   }
 
   /** What one of those who may know says. An error is one of the way, and says nothing of what was asked for. */
