@@ -5,6 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers";
 import { Chance } from "../core/chance.ts";
 import { InvalidArgument, NoReplica, StoreClosed, TooFewReplicas, TryAgain } from "../core/errors.ts";
 import {
@@ -381,6 +382,34 @@ Deno.test("latest is what comes after the call, on a node that holds nothing of 
     subscription.close();
     nodes.heal();
   }
+});
+
+Deno.test("a transaction of our own store that a read ends within goes on before all others, and is over when it is", async () => {
+  await using nodes = await Nodes.started();
+  const store = nodes.stores[0]!; // It leads bucket 0, and has nothing of bucket 1.
+  const names = ["1", "2", "3"];
+  const transaction = { events: names.map((name) => ({ streamId: STREAMS[0]!, name })) };
+  const subscription = await store.subscribe({ partitions: "all", from: 0 });
+  await store.append(transaction);
+  await store.append(one(1, "other"));
+  await nodes.catchUpAll();
+  const found: string[] = [];
+  while (found.length < 4) {
+    assert.ok(await subscription.ready());
+    const page = await subscription.read(2);
+    found.push(...page.map(({ name }) => name));
+  }
+  assert.ok(["1 2 3 other", "other 1 2 3"].includes(found.join(" ")), found.join(" "));
+  await store.append(transaction);
+  assert.ok(await subscription.ready());
+  assert.deepEqual((await subscription.read()).map(({ name }) => name), names);
+  let isReady = false;
+  const waits = subscription.ready().finally(() => isReady = true);
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => void setImmediate(resolve));
+  assert.equal(isReady, false);
+  await store.append(one(1, "last"));
+  assert.ok(await waits);
+  assert.deepEqual((await subscription.read()).map(({ name }) => name), ["last"]);
 });
 
 Deno.test("when a node closes, the others ask elsewhere", async () => {

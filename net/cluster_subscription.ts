@@ -48,7 +48,7 @@ export function placeOf(bucket: number, partition: number, of: Place["of"]): Pla
   return { bucket, partition, of, state: "free", wasAnswered: false, avoided: new Set(), damage: null };
 }
 
-/** Events of some places that were not read yet. */
+/** Events of some places that were not read yet; of none, when they are of our own store. */
 interface Page {
   readonly places: readonly Place[];
   readonly events: readonly EventRecord[];
@@ -85,8 +85,10 @@ export class ClusterSubscription extends Subscription {
   #line: (Page | "own")[] = [];
   /** Our own store is waited for. */
   #ownAwaited = false;
-  /** Who was read last, and is within a transaction: it goes on. */
+  /** Who was read last, and is within a transaction, or may be: it goes on. */
   #within: Page | "own" | { place: Place; transactionId: string } | null = null;
+  /** Of the last event of our own store. */
+  #ownTransaction: string | null = null;
   #failure: unknown = null;
   #waiting: (() => void)[] = [];
   readonly #stop = new AbortController();
@@ -130,8 +132,14 @@ export class ClusterSubscription extends Subscription {
       const most = wanted - page.length;
       const share = this.#within === null ? Math.ceil(most / Math.max(1, this.#line.length)) : most;
       const from = page.length;
-      if (source === "own") isOwnRead = !await this.#readOwn(share, page);
-      else this.#readPage(source, share, wanted, PAGE_BYTES_MAX - bytes, page);
+      if (source === "own") {
+        try {
+          isOwnRead = !await this.#readOwn(share, page);
+        } catch (error) {
+          if (page.length > 0) break; // What was read is given first: the next read meets it again.
+          throw error;
+        }
+      } else this.#readPage(source, share, wanted, PAGE_BYTES_MAX - bytes, page);
       for (let i = from; i < page.length; i++) bytes += page[i]!.payload.length + page[i]!.metadata.length;
     }
     return page;
@@ -149,6 +157,7 @@ export class ClusterSubscription extends Subscription {
         this.#failure = null;
         throw failure;
       }
+      if (this.#within === "own") await this.#lookAtOwn();
       if (this.#next() !== null) return true;
       this.#awaitOwn();
       this.#askAll(this.#followMs);
@@ -214,10 +223,24 @@ export class ClusterSubscription extends Subscription {
     const events = await this.#own!.read(share);
     into.push(...events);
     this.#leaveLine("own");
-    const last = events.at(-1);
-    // Whether there is a rest, the next read tells.
-    this.#within = last !== undefined && isOfSeveral(last.transactionId) ? "own" : null;
+    this.#ownWasRead(events.at(-1));
     return events.length > 0;
+  }
+
+  /** Whether there is a rest of its transaction, the next read tells. */
+  #ownWasRead(last: EventRecord | undefined): void {
+    this.#ownTransaction = last !== undefined && isOfSeveral(last.transactionId) ? last.transactionId : null;
+    this.#within = this.#ownTransaction === null ? null : "own";
+  }
+
+  /** Whether our own store goes on with its transaction. Only by reading can it be asked. */
+  async #lookAtOwn(): Promise<void> {
+    const events = await this.#own!.read(1);
+    this.#within = null;
+    if (events.length === 0) return;
+    const page: Page = { places: [], events, at: 0, goesOn: false };
+    this.#line.push(page);
+    if (events[0]!.transactionId === this.#ownTransaction) this.#within = page;
   }
 
   #readPage(page: Page, share: number, wanted: number, bytesMax: number, into: EventRecord[]): void {
@@ -239,6 +262,7 @@ export class ClusterSubscription extends Subscription {
       if (events[page.at]!.transactionId === last?.transactionId) this.#within = page;
       return;
     }
+    if (page.places.length === 0) return this.#ownWasRead(last ?? undefined);
     for (const place of page.places) if (place.state === "held") place.state = "free";
     this.#goLast(page);
     if (!page.goesOn || last === null) return;

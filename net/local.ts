@@ -50,9 +50,11 @@ export interface LocalNode {
   leaderOf(bucket: number): { node: number; term: number } | null;
 
   /**
-   * Appends, if this node leads the bucket. Those of one bucket are decided in the order of these calls; when one was not
-   * taken because this node did not lead, nor are those that were called before it was said so. `receiver.refused` is told of `NotLeader`, `TooFewReplicas` and `TryAgain`
+   * Appends, if this node leads the bucket. `receiver.refused` is told of `NotLeader`, `TooFewReplicas` and `TryAgain`
    * when nothing was appended and nothing will be, and of `OutcomeUnknown`.
+   *
+   * Appends to one bucket are decided in the order of these calls. When one is not taken, with `NotLeader` or `TryAgain`,
+   * none that was called behind it is taken before that has been said: it would overtake.
    */
   append(transaction: Transaction, receiver: AppendReceiver): void;
 

@@ -38,7 +38,7 @@ import {
   REMAINING_MS_MAX,
 } from "./messages.ts";
 import { AnswerFailed, NoAnswer, NotAsked, Requests, Stop } from "./requests.ts";
-import type { Routes } from "./routes.ts";
+import type { Leader, Routes } from "./routes.ts";
 import type { Transport, TransportHandlers } from "./transport.ts";
 
 /** A client's node, one that has a link to the leader, and the leader. */
@@ -53,7 +53,7 @@ export interface RouterSettings {
   unreachableMs: number;
   /** How long a replica may take to come up to what a reader wants to see before the leader is asked. */
   freshMs: number;
-  /** How long a node may take for one answer to a read, before another is asked. */
+  /** How long a node may take for one answer to a read, before another is asked. It may be some MiB of events. */
   answerMs: number;
 }
 
@@ -62,7 +62,7 @@ export const SETTINGS: RouterSettings = {
   retryMs: 100,
   unreachableMs: 3000,
   freshMs: 300,
-  answerMs: 2000,
+  answerMs: 5000,
 };
 
 /** Of all appends that this node has taken and not answered. Beyond it, clients are told to come again. */
@@ -77,6 +77,8 @@ const RELAY_MS = 2000;
 /** So long may the link to a leader be gone before another node is asked to hand on to it: mostly there is a new one. */
 const RELAY_AFTER_MS = 500;
 const SEEK_MS = 500;
+/** A large transaction may take as long as its bytes do over a slow line, beyond what any command may. */
+const SLOW_BYTES_A_MS = 4096;
 
 export interface RouterOptions {
   shape: ClusterShape;
@@ -107,6 +109,8 @@ export class Router {
   readonly #appends: AppendRoute[];
   /** By node and bucket: the last run of which an append was not taken. */
   readonly #brokenRuns = new Map<number, Map<number, number>>();
+  /** Buckets of which it is being asked who leads. */
+  readonly #sought = new Set<number>();
   readonly #tick: ReturnType<typeof setInterval>;
   /** Those that wait for something to change. */
   #waiting: (() => void)[] = [];
@@ -183,26 +187,22 @@ export class Router {
     bucket: number,
     transaction: Transaction,
     receiver: AppendReceiver,
-    { deadline = this.deadline(), hops = HOPS, from = null }: {
-      deadline?: number;
-      hops?: number;
-      from?: number | null;
-    } = {},
+    { deadline, hops = HOPS, from = null }: { deadline?: number; hops?: number; from?: number | null } = {},
   ): void {
     if (this.#closed) return receiver.refused(new StoreClosed());
     const bytes = bytesOf(transaction);
+    const until = deadline ?? this.deadline() + bytes / SLOW_BYTES_A_MS;
     if (this.#openAppends >= APPENDS_MAX || this.#openBytes > 0 && this.#openBytes + bytes > APPEND_BYTES_MAX) {
       return receiver.refused(new TryAgain(`This node has ${this.#openAppends} appends to answer already`));
     }
     this.#openAppends++;
     this.#openBytes += bytes;
-    this.#appends[bucket]!.add(new Append(++this.#lastOrder, transaction, bytes, receiver, deadline, hops, from));
+    this.#appends[bucket]!.add(new Append(++this.#lastOrder, transaction, bytes, receiver, until, hops, from));
   }
 
   #waysOf(bucket: number): AppendWays {
     const { node } = this.#transport;
     let leaderLostAt: number | null = null;
-    let seeking = false;
     return {
       now: () => this.#environment.monotonic(),
       target: ({ hops, from, attempt }): Target => {
@@ -233,11 +233,7 @@ export class Router {
         });
         return true;
       },
-      seek: () => {
-        if (seeking) return;
-        seeking = true;
-        void this.#seek(bucket).finally(() => seeking = false);
-      },
+      seek: () => void this.#seek(bucket),
       ended: ({ bytes }) => {
         this.#openBytes -= bytes;
         if (--this.#openAppends === 0) this.#onEmpty?.();
@@ -264,16 +260,17 @@ export class Router {
     if (this.#requests.pending >= ASKED_MAX) return null;
     const left = Math.max(1, Math.floor(append.deadline - this.#environment.monotonic()));
     const isRelay = to.kind === "relay";
+    const relayMs = RELAY_MS + append.bytes / SLOW_BYTES_A_MS;
     const message: ForwardAppend = {
       kind: "forwardAppend",
-      ...this.#request(isRelay ? append.hops - 1 : 0, isRelay ? Math.min(left, RELAY_MS) : left),
+      ...this.#request(isRelay ? append.hops - 1 : 0, isRelay ? Math.min(left, relayMs) : left),
       term: isRelay ? 0 : to.term,
       run,
       transaction: append.transaction,
     };
     try {
       // A relay says itself that its time is up: only then is it known whether it has sent anything.
-      const msMax = isRelay ? Math.min(left, 2 * RELAY_MS) : left;
+      const msMax = isRelay ? Math.min(left, 2 * relayMs) : left;
       const answer = this.#requests.askNow(to.node, this.#bytesOf(message), msMax);
       return answer instanceof NotAsked ? null : this.#answerIn(answer, to.node, message);
     } catch (error) {
@@ -315,6 +312,8 @@ export class Router {
 
   /** Asks all that have a replica who leads. */
   async #seek(bucket: number): Promise<void> {
+    if (this.#sought.has(bucket)) return;
+    this.#sought.add(bucket);
     await Promise.all(
       this.#routes.replicas(bucket).map(async (node) => {
         try {
@@ -324,7 +323,7 @@ export class Router {
           if (!isOfPeer(error)) throw error;
         }
       }),
-    );
+    ).finally(() => this.#sought.delete(bucket));
   }
 
   // ---- Reads -----------------------------------------------------------------------------------------------------------
@@ -356,21 +355,16 @@ export class Router {
     for (;;) {
       let damaged: Error | null = null;
       if (this.#closed) throw new StoreClosed();
-      const candidates: { node: number; hops: number }[] = [];
-      if (this.#local.replica(bucket) !== null) candidates.push({ node: this.#transport.node, hops });
       const leader = this.#routes.leaderOf(bucket);
-      for (const node of this.#routes.replicas(bucket)) {
-        if (!needsLeader || node === leader?.node) candidates.push({ node, hops: 0 });
-      }
-      const isNear = candidates.some(({ node }) => node === leader?.node) || !needsLeader && candidates.length > 0;
-      if (!isNear && hops >= 2) {
-        for (const node of this.#routes.relays(bucket, from)) candidates.push({ node, hops: hops - 1 });
-      }
+      const candidates = this.#candidates(bucket, needsLeader, leader, hops, from);
       if (needsLeader && leader === null) void this.#seek(bucket);
       for (const candidate of candidates) {
         const left = deadline - this.#environment.monotonic();
         if (left <= 0) break;
-        const found = await this.#answerOf(candidate, query, freshness, Math.min(left, this.#settings.answerMs));
+        const isLast = candidate === candidates.at(-1);
+        const most = candidate.hops > 0 ? RELAY_MS : isLast ? left : this.#settings.answerMs;
+        const msMax = Math.min(left, most);
+        const found = await this.#answerOf(candidate, query, freshness, msMax);
         if (found instanceof Error) why = found;
         else if (found.kind === "failed") {
           const { failure } = found;
@@ -386,6 +380,10 @@ export class Router {
             case "clusterDown":
               why = new NoReplica(`Node ${candidate.node} cannot answer`, { cause: errorOf(failure) });
               break;
+            case "tryAgain":
+              if (candidate.hops === 0) throw errorOf(failure);
+              why = errorOf(failure); // The time was up there, but not here.
+              break;
             default:
               throw errorOf(failure);
           }
@@ -394,13 +392,36 @@ export class Router {
       }
       const now = this.#environment.monotonic();
       if (damaged !== null) throw damaged;
-      unreachableSince = candidates.length > 0 ? null : unreachableSince ?? now;
+      const isReachable = candidates.length > 0 || this.#routes.replicas(bucket).length > 0;
+      unreachableSince = isReachable ? null : unreachableSince ?? now;
       if (unreachableSince !== null && now - unreachableSince >= this.#settings.unreachableMs) {
         throw new NoReplica("No node that has a replica of the partition can be reached");
       }
       if (now >= deadline) throw isOfPeer(why) ? new NoReplica(why.message, { cause: why }) : why;
       await this.change();
     }
+  }
+
+  /** Who may know, in the order in which they are asked: this node, who has it, and who may reach such. */
+  #candidates(
+    bucket: number,
+    needsLeader: boolean,
+    leader: Leader | null,
+    hops: number,
+    from: number | null,
+  ): { node: number; hops: number }[] {
+    const { node: self } = this.#transport;
+    const candidates: { node: number; hops: number }[] = [];
+    if (this.#local.replica(bucket) !== null) candidates.push({ node: self, hops: 0 });
+    const replicas = this.#routes.replicas(bucket);
+    for (const node of replicas) {
+      if (!needsLeader || node === leader?.node) candidates.push({ node, hops: 0 });
+    }
+    const isLost = needsLeader && leader !== null
+      ? leader.node !== self && !replicas.includes(leader.node)
+      : candidates.length === 0 && replicas.length === 0;
+    if (!isLost || hops < 2) return candidates;
+    return [...candidates, ...this.#routes.relays(bucket, from).map((node) => ({ node, hops: hops - 1 }))];
   }
 
   /** What one of those who may know says. An error is one of the way, and says nothing of what was asked for. */
