@@ -75,7 +75,11 @@ async function main(): Promise<number> {
   const tally = new Tally();
   const began = performance.now();
   if (values.seed === undefined) {
-    for (const { seed, lesson } of (await knownSeeds()).filter(({ name }) => name === "cluster")) {
+    for (
+      const { seed, lesson } of (await knownSeeds()).filter(({ name }) =>
+        name === (cast === "engine" ? "engine" : "cluster")
+      )
+    ) {
       await tally.check(`sim ${seed} (${lesson})`, () => check(seed, cast));
     }
   }

@@ -15,3 +15,11 @@ Deno.test("a cluster keeps its promises under all faults, for some seeds", async
 Deno.test("the same seed gives the same run", async () => {
   assert.deepEqual(await play(storyOf(4)), await play(storyOf(4)));
 });
+
+Deno.test("engine and driver keep them, too, for some seeds", async () => {
+  for (let seed = 1; seed <= 8; seed++) await play(storyOf(seed), "engine");
+});
+
+Deno.test("the same seed gives the same run of the engine", async () => {
+  assert.deepEqual(await play(storyOf(13), "engine"), await play(storyOf(13), "engine"));
+});
