@@ -569,7 +569,8 @@ export class AppendQueue {
   truncate(number: number, end: number): void {
     const bucket = this.#buckets[number]!;
     const place = bucket.uncommittedEnd(end);
-    this.#journal.putTruncation(number, place, bucket.watermark.end.logIndex);
+    const isDurable = end < bucket.durableEnd.logIndex;
+    this.#journal.putTruncation(number, place, bucket.watermark.end.logIndex, isDurable);
     bucket.uncommitted.cut(end);
     bucket.takeBack(place);
     this.#wrote(bucket);
