@@ -157,8 +157,8 @@ export class Bucket {
     bucket.#sealedEnd = bucket.#durableEnd = bucket.log.mark();
     const [first] = bucket.uncommitted.entries;
     const committedEnd = first === undefined ? bucket.log.mark() : bucket.uncommittedEnd(first.logIndex);
-    // Behind damage entries may be missing that are not committed.
-    committedEnd.logIndex = Math.min(committedEnd.logIndex, recovered.committed);
+    // Behind damage entries may be missing that are not committed. Else indexes may know of more that are than the journal.
+    if (bucket.damage !== null) committedEnd.logIndex = Math.min(committedEnd.logIndex, recovered.committed);
     bucket.watermark = new Watermark(committedEnd);
     bucket.#startMaintenance();
     return bucket;

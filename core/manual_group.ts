@@ -14,6 +14,7 @@ export class ManualGroup implements Group {
   /** By bucket, what was appended to it, in order. */
   readonly written = new Map<number, WrittenFrames[]>();
   readonly damagedBuckets: number[] = [];
+  #nextSeal = Promise.withResolvers<void>();
   #waiting: { isSealed: boolean; resolve: () => void }[] = [];
 
   admission(): number | Error {
@@ -25,6 +26,8 @@ export class ManualGroup implements Group {
   }
 
   sealed(): void {
+    this.#nextSeal.resolve();
+    this.#nextSeal = Promise.withResolvers();
     for (const one of this.#waiting) one.isSealed = true;
   }
 
@@ -36,6 +39,11 @@ export class ManualGroup implements Group {
 
   damaged(bucket: number): void {
     this.damagedBuckets.push(bucket);
+  }
+
+  /** Resolves when a batch is sealed: what is written from then on is of the next one. */
+  nextSeal(): Promise<void> {
+    return this.#nextSeal.promise;
   }
 
   /** Resolves when all that is written up to now is durable. */
