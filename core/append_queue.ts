@@ -122,6 +122,8 @@ interface BucketBatch {
   term: number;
   accepted: Append[];
   held: Held[];
+  /** Retries of entries before the batch: whatever becomes of it, they are answered with those. */
+  attached: Append[];
 }
 
 export class AppendQueue {
@@ -301,7 +303,7 @@ export class AppendQueue {
       return;
     }
     const run = new LogRun(bucket, this.#journal, this.#group.isReplicated);
-    const batch: BucketBatch = { bucket, run, term, accepted: [], held: [] };
+    const batch: BucketBatch = { bucket, run, term, accepted: [], held: [], attached: [] };
     let written: readonly WrittenFrames[];
     try {
       for (const one of waiting) {
@@ -329,7 +331,10 @@ export class AppendQueue {
       if (!(error instanceof NoSpace)) throw error;
       this.#room.refused();
       this.#takeBack(batch, again, error);
-      for (const one of waiting) if (!again.has(one)) one.refused(diskFull(error)); // No effect on what was answered.
+      for (const one of waiting) {
+        if (again.has(one) || batch.attached.includes(one)) continue;
+        one.refused(diskFull(error)); // No effect on what was answered.
+      }
       return;
     }
     if (batch.held.length > 0) this.#held[bucket.number]!.push(...batch.held);
@@ -352,7 +357,7 @@ export class AppendQueue {
     const { transaction, partition } = waiting;
     const { events } = transaction;
     if (bucket.damage !== null) throw bucket.damage;
-    if (this.#isRetry(waiting, bucket)) return;
+    if (this.#isRetry(waiting, batch)) return;
 
     const { uncommitted } = bucket;
     const firstSequence = uncommitted.nextSequence(partition) ?? bucket.nextSequence(partition);
@@ -417,7 +422,7 @@ export class AppendQueue {
    * Whether an append repeats one that is stored, or accepted and not committed: then it is answered, or will be, as that one.
    * @throws {DuplicateEventId} an id is there with other content
    */
-  #isRetry(waiting: Append, bucket: Bucket): boolean {
+  #isRetry(waiting: Append, { bucket, run, attached }: BucketBatch): boolean {
     const { transaction } = waiting;
     for (const { eventId, eventIdGiven } of transaction.events) {
       if (!eventIdGiven) continue;
@@ -425,6 +430,7 @@ export class AppendQueue {
       if (pending !== undefined) {
         const appended = answerRetry(transaction, storedPending(pending), eventId);
         (pending.retries ??= []).push({ waiting, appended });
+        if (pending.logIndex < run.from.logIndex) attached.push(waiting);
         return true;
       }
       const frame = bucket.findEvent(eventId);
@@ -563,7 +569,8 @@ export class AppendQueue {
   truncate(number: number, end: number): void {
     const bucket = this.#buckets[number]!;
     const place = bucket.uncommittedEnd(end);
-    this.#journal.putTruncation(number, place, bucket.watermark.end.logIndex);
+    const isDurable = end < bucket.durableEnd.logIndex;
+    this.#journal.putTruncation(number, place, bucket.watermark.end.logIndex, isDurable);
     bucket.uncommitted.cut(end);
     bucket.takeBack(place);
     this.#wrote(bucket);

@@ -101,7 +101,7 @@ export class Bucket {
     return damage;
   }
 
-  /** Where the log ended when the last batch was put together, and when the last one was that is durable. */
+  /** Where the log ended when the last batch was put together, and when the last one was that is durable; less when it was cut. */
   #sealedEnd!: LogEnd;
   #durableEnd!: LogEnd;
   /** Next sequence of each partition, as far as it is committed. */
@@ -157,8 +157,8 @@ export class Bucket {
     bucket.#sealedEnd = bucket.#durableEnd = bucket.log.mark();
     const [first] = bucket.uncommitted.entries;
     const committedEnd = first === undefined ? bucket.log.mark() : bucket.uncommittedEnd(first.logIndex);
-    // Behind damage entries may be missing that are not committed.
-    committedEnd.logIndex = Math.min(committedEnd.logIndex, recovered.committed);
+    // Behind damage entries may be missing that are not committed. Else indexes may know of more that are than the journal.
+    if (bucket.damage !== null) committedEnd.logIndex = Math.min(committedEnd.logIndex, recovered.committed);
     bucket.watermark = new Watermark(committedEnd);
     bucket.#startMaintenance();
     return bucket;
@@ -189,7 +189,7 @@ export class Bucket {
     });
   }
 
-  /** Where the log ended when the last batch was put together that is durable. Not to be changed. */
+  /** Where the log ended when the last batch was put together that is durable, or where it was cut below that. Not to be changed. */
   get durableEnd(): LogEnd {
     return this.#durableEnd;
   }
@@ -404,6 +404,8 @@ export class Bucket {
   takeBack(mark: LogEnd): void {
     const { pool } = this.#context;
     this.log.restore(mark);
+    if (mark.logIndex < this.#sealedEnd.logIndex) this.#sealedEnd = mark;
+    if (mark.logIndex < this.#durableEnd.logIndex) this.#durableEnd = mark;
     for (const segment of this.segments.splice(mark.segment + 1)) {
       segment.index.close();
       pool.forget(segment.path);

@@ -286,7 +286,7 @@ export class Database implements EventStore {
             damage: null,
             suspect: false,
           };
-          journal.putTruncation(number, end, committed);
+          journal.putTruncation(number, end, committed, true);
           return buckets[number] = await Bucket.open(context, number, cut);
         },
       });

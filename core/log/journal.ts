@@ -265,11 +265,14 @@ export class Journal {
     this.#recordCount++;
   }
 
-  /** The log of a bucket will end at `end` as soon as the caller has cut it. Nothing is cut yet. @throws {NoSpace} */
-  putTruncation(bucket: number, end: LogEnd, committed: number): void {
+  /**
+   * The log of a bucket will end at `end` as soon as the caller has cut it; `isDurable` says whether what is cut off is,
+   * some of it. Nothing is cut yet. @throws {NoSpace}
+   */
+  putTruncation(bucket: number, end: LogEnd, committed: number, isDurable: boolean): void {
     const { segment, offset, logIndex, chain } = end;
     this.reserve(TRUNCATION_BYTES);
-    this.#cutNotes!.note(bucket, this.#nextBatch, end);
+    if (isDurable) this.#cutNotes!.note(bucket, this.#nextBatch, end);
     const at = this.length + RECORD_HEADER_BYTES;
     const length = TRUNCATION_BYTES;
     putRecordHeader(this.view, this.length, { kind: RECORD_TRUNCATION, bucket, segment, offset, length, committed });
