@@ -8,15 +8,19 @@ import { identify, requireUuid } from "./event.ts";
 import { partitionHash, partitionOf } from "./placement.ts";
 import type { Selection } from "./store.ts";
 
+/** @throws {InvalidArgument} it is no sequence */
+export function requireSequence(atLeast: number): void {
+  if (Number.isSafeInteger(atLeast) && atLeast >= 0) return;
+  throw new InvalidArgument(`atLeast is a sequence, a whole number from 0: found ${atLeast}`);
+}
+
 /**
  * The partition must be readable up to `atLeast`. `last` is the sequence of its last event, null while it has none.
  * @throws {InvalidArgument} it is no sequence
  * @throws {TryAgain} it is not readable yet
  */
 export function requireReadable(partition: number, last: number | null, atLeast: number): void {
-  if (!Number.isSafeInteger(atLeast) || atLeast < 0) {
-    throw new InvalidArgument(`atLeast is a sequence, a whole number from 0: found ${atLeast}`);
-  }
+  requireSequence(atLeast);
   if (last !== null && last >= atLeast) return;
   throw new TryAgain(
     `Partition ${partition} must be readable up to sequence ${atLeast}, and is not yet: ` +

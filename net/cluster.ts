@@ -24,6 +24,7 @@ import {
   type Transaction,
   TRANSACTION_BYTES_MAX,
 } from "../core/event.ts";
+import { onlyPartition } from "../core/freshness.ts";
 import { bucketOf, partitionHash, partitionOf } from "../core/placement.ts";
 import {
   type ClusterStatus,
@@ -366,8 +367,9 @@ export class ClusterStore implements EventStore {
     const { own, places, latest, partitions } = "partitions" in selection
       ? this.#placesOf(selection)
       : this.#placesOfStreams(selection);
-    if (atLeast !== undefined && partitions.length + places.length > 1) {
-      throw new InvalidArgument("A sequence that must be readable is of one partition: found several");
+    if (atLeast !== undefined) {
+      const partition = onlyPartition(selection, this.partitionCount);
+      await this.#numberOf({ kind: "partitionSequence", partition }, freshness); // Whoever has it says whether it is there.
     }
     await this.#requireFresh(partitions, freshness);
     if (latest.length > 0) {

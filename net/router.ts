@@ -15,6 +15,7 @@
 import type { Environment, Log } from "../core/environment.ts";
 import { InvalidArgument, NoReplica, OutcomeUnknown, StoreClosed, TryAgain } from "../core/errors.ts";
 import { type AppendReceiver, type EventRecord, identify, requireUuid, type Transaction } from "../core/event.ts";
+import { requireReadable, requireSequence } from "../core/freshness.ts";
 import { bucketOf, partitionHash, partitionOf } from "../core/placement.ts";
 import type { EventStore, Freshness, Scan, Selection, Subscription } from "../core/store.ts";
 import { isOfSeveral } from "../core/uuid.ts";
@@ -349,6 +350,7 @@ export class Router {
     } = {},
   ): Promise<Answer> {
     const bucket = this.#bucketOfQuery(query);
+    if (freshness.atLeast !== undefined) requireSequence(freshness.atLeast);
     const needsLeader = freshness.fromLeader === true || freshness.atLeast !== undefined || query.kind === "readEnd";
     let unreachableSince: number | null = null;
     let why: Error = new TryAgain("No leader of the bucket is known");
@@ -602,6 +604,7 @@ export class Router {
     asksLeader = true,
   ): Promise<Failure | null> {
     const { freshMs } = this.#settings;
+    if (atLeast !== undefined) requireSequence(atLeast);
     if (fromLeader) {
       const end = this.#routes.leads(bucket)
         ? await this.#local.readEnd(bucket)
@@ -612,7 +615,13 @@ export class Router {
     }
     if (atLeast === undefined || await this.#local.readable(partition, atLeast, freshMs)) return null;
     if (!this.#routes.leads(bucket)) return this.#notLeader(bucket);
-    return { code: "tryAgain", message: `Sequence ${atLeast} of partition ${partition} cannot be read yet` };
+    try {
+      requireReadable(partition, await this.#local.store.partitionSequence(partition), atLeast);
+      return null; // It came just now.
+    } catch (error) {
+      if (!(error instanceof TryAgain)) throw error;
+      return failureOf(error)!;
+    }
   }
 
   async #askReadEnd(bucket: number): Promise<number | null> {
