@@ -195,6 +195,11 @@ export class Driver implements Group {
     return this.#held.every(({ state }) => state !== null && state.hard.mode === "normal");
   }
 
+  /** Whether all replicas of this node have begun: what they began as is durable. */
+  get hasBegun(): boolean {
+    return this.#held.every(({ state }) => state !== null);
+  }
+
   /** The node that serves a bucket, as far as its replica here knows. */
   leaderOf(bucket: number): { node: number; term: number } | null {
     return this.#hosts[bucket]?.leader() ?? null;
