@@ -5,7 +5,7 @@
  */
 import type { Chance } from "../../core/chance.ts";
 import { type Database, openDatabase } from "../../core/database.ts";
-import type { Environment } from "../../core/environment.ts";
+import type { Environment, Log } from "../../core/environment.ts";
 import type { EventRecord } from "../../core/event.ts";
 import { Damaged, OutcomeUnknown, WrongExpectedVersion } from "../../core/errors.ts";
 import { cutNotesPath } from "../../core/log/cut_notes.ts";
@@ -37,6 +37,8 @@ export class EngineMachine implements Machine {
   #isWhole = true;
   /** A bit was flipped, and nobody has met it yet: it may be met when others have lost what they had. */
   #mayBeRotten = false;
+  /** A bit of this disk was flipped at some time. Of no other disk a log may be found damaged. */
+  #wasSpoiled = false;
 
   constructor(readonly number: number, readonly shape: ClusterShape, readonly chance: Chance) {
     this.#disk = new MemoryDisk({ seed: chance.below(1e9) });
@@ -50,7 +52,7 @@ export class EngineMachine implements Machine {
       sync: (path) => path === cutNotesPath(`${DIR}/journal`) ? undefined : takesTime(),
       syncFolder: takesTime,
     };
-    const facts = { founding: this.#founding, isRestored: this.#isRestored };
+    const facts = { founding: this.#founding, isRestored: this.#isRestored, wasSpoiled: this.#wasSpoiled };
     return this.#node = new EngineNode(this.number, this.shape, this.#disk, surroundings, facts, () => {
       this.#isRestored = false; // It has another data id now, and knows it.
     });
@@ -68,6 +70,7 @@ export class EngineMachine implements Machine {
       this.#isRestored =
       this.#isWhole =
       this.#mayBeRotten =
+      this.#wasSpoiled =
         false;
   }
 
@@ -79,16 +82,17 @@ export class EngineMachine implements Machine {
     const { length } = this.#disk.contentOf(path);
     if (length === 0) return;
     this.#disk.flip(path, chance.below(length), 1 << chance.below(8));
-    this.#mayBeRotten = true;
+    this.#mayBeRotten = this.#wasSpoiled = true;
   }
 
   save(): unknown {
-    return { disk: this.#disk.clone(), founding: this.#founding };
+    return { disk: this.#disk.clone(), founding: this.#founding, wasSpoiled: this.#wasSpoiled };
   }
 
   restore(saved: unknown): void {
-    const { disk, founding } = saved as { disk: MemoryDisk; founding: boolean };
+    const { disk, founding, wasSpoiled } = saved as { disk: MemoryDisk; founding: boolean; wasSpoiled: boolean };
     this.#disk = disk.clone();
+    this.#wasSpoiled = wasSpoiled;
     this.#founding = founding && !this.#disk.exists(`${DIR}/meta.json`) ? false : founding;
     this.#isRestored = true;
     this.#isWhole = this.#mayBeRotten = false;
@@ -114,6 +118,13 @@ export class EngineMachine implements Machine {
   }
 }
 
+/** Of the disk that a node is started on. */
+interface Facts {
+  founding: boolean;
+  isRestored: boolean;
+  wasSpoiled: boolean;
+}
+
 class EngineNode implements Node {
   /** Null until it is open. */
   #driver: Driver | null = null;
@@ -125,7 +136,7 @@ class EngineNode implements Node {
     readonly shape: ClusterShape,
     readonly disk: MemoryDisk,
     readonly surroundings: Surroundings,
-    facts: { founding: boolean; isRestored: boolean },
+    facts: Facts,
     opened: () => void,
   ) {
     this.#keys = keysOf(shape.partitionCount);
@@ -140,7 +151,7 @@ class EngineNode implements Node {
     else this.surroundings.broke(reason);
   }
 
-  async #open(facts: { founding: boolean; isRestored: boolean }): Promise<void> {
+  async #open({ wasSpoiled, ...facts }: Facts): Promise<void> {
     const { shape, number, surroundings, disk } = this;
     const { chance, witness } = surroundings;
     const environment: Environment = {
@@ -153,6 +164,10 @@ class EngineNode implements Node {
         throw reason;
       },
     };
+    const log: Log = (level, message, facts) => {
+      if (level !== "error" || wasSpoiled || disk.isGone) return;
+      surroundings.broke(new Error(`Nobody has spoiled the disk of node ${number}: ${message}: ${facts?.reason}`));
+    };
     const options = {
       ...{ shape, node: number, ...facts, environment, observer: witness },
       send: (to: number, packet: Packet) => surroundings.send(to, packet),
@@ -162,7 +177,7 @@ class EngineNode implements Node {
     };
     const open = (group: Parameters<Parameters<typeof Driver.open>[1]>[0]): Promise<Database> =>
       openDatabase({
-        ...{ dir: DIR, disk, environment, group },
+        ...{ dir: DIR, disk, environment, group, log },
         partitionCount: shape.partitionCount,
         bucketCount: shape.bucketCount,
         segmentBytes: shape.segmentBytes,
