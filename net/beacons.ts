@@ -12,6 +12,7 @@ import { Membership } from "./consensus/membership.ts";
 import { type ClusterShape, nodeOf, slotOf } from "./consensus/topology.ts";
 import type { LocalNode } from "./local.ts";
 import { type Beacon, type BucketState, MessageDecoder, MessageEncoder, MessageRefused } from "./messages.ts";
+import { every, type Timers } from "./timers.ts";
 import type { Transport } from "./transport.ts";
 
 const BEACON_MS = 1000;
@@ -21,6 +22,7 @@ export interface BeaconsOptions {
   local: LocalNode;
   transport: Transport;
   environment: Environment;
+  timers: Timers;
   log: Log;
   /** Of this node, by which others may reach it. */
   addresses: readonly string[];
@@ -31,6 +33,7 @@ export class Beacons {
   readonly #local: LocalNode;
   readonly #transport: Transport;
   readonly #environment: Environment;
+  readonly #timers: Timers;
   readonly #log: Log;
   readonly #addresses: readonly string[];
   readonly #membership: Membership;
@@ -41,13 +44,14 @@ export class Beacons {
   readonly #heard = new Map<number, { beacon: Beacon; at: number }>();
   readonly #suspected = new Map<number, number>();
   #number = 0;
-  #timer: ReturnType<typeof setInterval> | undefined;
+  #stop = () => {};
 
-  constructor({ shape, local, transport, environment, log, addresses }: BeaconsOptions) {
+  constructor({ shape, local, transport, environment, timers, log, addresses }: BeaconsOptions) {
     this.#shape = shape;
     this.#local = local;
     this.#transport = transport;
     this.#environment = environment;
+    this.#timers = timers;
     this.#log = log;
     this.#addresses = addresses;
     this.#membership = new Membership(transport.node, shape.nodeCount);
@@ -58,14 +62,14 @@ export class Beacons {
   }
 
   start(): void {
-    this.#timer = setInterval(() => {
+    this.#stop = every(BEACON_MS, this.#timers, () => {
       this.send();
       this.#suspect();
-    }, BEACON_MS);
+    });
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#stop();
   }
 
   isSuspected(node: number): boolean {

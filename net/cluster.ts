@@ -50,6 +50,7 @@ import type { LocalNode } from "./local.ts";
 import { type Answer, errorOf, type Query, type StreamPosition } from "./messages.ts";
 import { Router, type RouterSettings, SETTINGS } from "./router.ts";
 import { Routes } from "./routes.ts";
+import { systemTimers, type Timers } from "./timers.ts";
 import type { Transport, TransportHandlers } from "./transport.ts";
 
 /** How long a node that has no events for a subscriber waits for some before it is asked again. */
@@ -62,6 +63,7 @@ export interface ClusterStoreOptions {
   /** By index. */
   nodes: readonly { peerId: string; addresses: readonly string[] }[];
   environment?: Environment;
+  timers?: Timers;
   log?: Log;
   settings?: Partial<RouterSettings>;
   followMs?: number;
@@ -83,7 +85,7 @@ export class ClusterStore implements EventStore {
   #closing: Promise<void> | null = null;
 
   constructor(options: ClusterStoreOptions) {
-    const { shape, local, transport, nodes } = options;
+    const { shape, local, transport, nodes, timers = systemTimers } = options;
     this.#environment = options.environment ?? systemEnvironment();
     this.#log = options.log ?? (() => {});
     this.#shape = shape;
@@ -93,7 +95,7 @@ export class ClusterStore implements EventStore {
     this.#followMs = options.followMs ?? FOLLOW_MS;
     this.partitionCount = shape.partitionCount;
     const { addresses } = nodes[transport.node]!;
-    const surroundings = { shape, local, transport, environment: this.#environment, log: this.#log };
+    const surroundings = { shape, local, transport, environment: this.#environment, timers, log: this.#log };
     this.#beacons = new Beacons({ ...surroundings, addresses });
     this.#routes = new Routes(shape, local, transport, (node) => this.#beacons.isSuspected(node));
     this.#router = new Router({
@@ -120,6 +122,11 @@ export class ClusterStore implements EventStore {
         for (const { bucket, term, leader } of beacon?.buckets ?? []) this.#router.learn(bucket, term, leader, from);
       },
     };
+  }
+
+  /** What is open: for tests, which see that nothing is left behind. */
+  get underWay(): { appends: number; questions: number; answers: number; subscriptions: number } {
+    return { ...this.#router.underWay, subscriptions: this.#subscriptions.size };
   }
 
   /** Tells the others of this node, from now on. To be called once, when the transport has started. */

@@ -13,6 +13,7 @@
  *
  * @module
  */
+import { systemTimers, type Timers } from "./timers.ts";
 import type { Transport } from "./transport.ts";
 
 const QUESTION = 0;
@@ -51,7 +52,7 @@ export class AnswerFailed extends Error {
 
 interface Asked {
   readonly peer: number;
-  readonly timer: ReturnType<typeof setTimeout>;
+  readonly cancelTimer: () => void;
   resolve(answer: Uint8Array): void;
   reject(error: Error): void;
 }
@@ -90,19 +91,28 @@ export class Stop {
 export class Requests {
   readonly #transport: Pick<Transport, "send" | "isLinked">;
   readonly #answer: Answerer;
+  readonly #timers: Timers;
   readonly #asked = new Map<number, Asked>();
   readonly #served = new Map<number, Served>();
   #lastId = 0;
 
   /** `answer` answers what peers ask. What it is given belongs to it. */
-  constructor(transport: Pick<Transport, "send" | "isLinked">, answer: Answerer) {
+  constructor(transport: Pick<Transport, "send" | "isLinked">, answer: Answerer, timers = systemTimers) {
     this.#transport = transport;
     this.#answer = answer;
+    this.#timers = timers;
   }
 
   /** Questions that have no answer yet. */
   get pending(): number {
     return this.#asked.size;
+  }
+
+  /** Questions of peers that have no answer yet, or whose answer waits for room. */
+  get serving(): number {
+    let count = 0;
+    for (const served of this.#served.values()) count += served.stops.size + served.unsent.length;
+    return count;
   }
 
   /**
@@ -126,8 +136,8 @@ export class Requests {
     const id = this.#lastId;
     if (!this.#transport.send(peer, "forward", message(QUESTION, id, question))) return new NotAsked(peer, "no room");
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
-    const timer = setTimeout(() => this.#settle(id)?.reject(new NoAnswer(peer, "the time is up")), msMax);
-    this.#asked.set(id, { peer, timer, resolve, reject });
+    const timeIsUp = () => this.#settle(id)?.reject(new NoAnswer(peer, "the time is up"));
+    this.#asked.set(id, { peer, cancelTimer: this.#timers.after(msMax, timeIsUp), resolve, reject });
     if (signal === undefined) return promise;
     const withdraw = () => {
       if (!this.#asked.has(id)) return;
@@ -184,7 +194,7 @@ export class Requests {
   #settle(id: number): Asked | undefined {
     const asked = this.#asked.get(id);
     this.#asked.delete(id);
-    clearTimeout(asked?.timer);
+    asked?.cancelTimer();
     return asked;
   }
 

@@ -40,6 +40,7 @@ import {
 } from "./messages.ts";
 import { AnswerFailed, NoAnswer, NotAsked, Requests, Stop } from "./requests.ts";
 import type { Leader, Routes } from "./routes.ts";
+import { every, type Timers } from "./timers.ts";
 import type { Transport, TransportHandlers } from "./transport.ts";
 
 /** A client's node, one that has a link to the leader, and the leader. */
@@ -87,6 +88,7 @@ export interface RouterOptions {
   transport: Transport;
   routes: Routes;
   environment: Environment;
+  timers: Timers;
   log: Log;
   settings: RouterSettings;
   /** Follows what lies anywhere, for nodes that ask this one to, but asks no node to do so in its turn. */
@@ -101,6 +103,7 @@ export class Router {
   readonly #transport: Transport;
   readonly #routes: Routes;
   readonly #environment: Environment;
+  readonly #timers: Timers;
   readonly #log: Log;
   readonly #settings: RouterSettings;
   readonly #follow: Follow;
@@ -112,7 +115,7 @@ export class Router {
   readonly #brokenRuns = new Map<number, Map<number, number>>();
   /** Buckets of which it is being asked who leads. */
   readonly #sought = new Set<number>();
-  readonly #tick: ReturnType<typeof setInterval>;
+  readonly #stopTicks: () => void;
   /** Those that wait for something to change. */
   #waiting: (() => void)[] = [];
   #lastRequest = 0;
@@ -123,23 +126,24 @@ export class Router {
   #closed = false;
 
   constructor(options: RouterOptions) {
-    const { shape, local, transport, routes, environment, log, settings, follow } = options;
+    const { shape, local, transport, routes, environment, timers, log, settings, follow } = options;
     this.#shape = shape;
     this.#local = local;
     this.#transport = transport;
     this.#routes = routes;
     this.#environment = environment;
+    this.#timers = timers;
     this.#log = log;
     this.#settings = settings;
     this.#follow = follow;
     this.#encoder = new MessageEncoder(shape);
     this.#decoder = new MessageDecoder(shape, transport.node);
-    this.#requests = new Requests(transport, (from, question, stop) => this.#serve(from, question, stop));
+    this.#requests = new Requests(transport, (from, question, stop) => this.#serve(from, question, stop), timers);
     this.#appends = Array.from(
       { length: shape.bucketCount },
       (_, bucket) => new AppendRoute(this.#waysOf(bucket), settings),
     );
-    this.#tick = setInterval(() => this.#changed(true), settings.retryMs);
+    this.#stopTicks = every(settings.retryMs, timers, () => this.#changed(true));
   }
 
   /** For the `forward` lane. */
@@ -156,6 +160,12 @@ export class Router {
       this.#changed();
     },
   };
+
+  /** What is not answered yet: here, by others, and of others by this node. */
+  get underWay(): { appends: number; questions: number; answers: number } {
+    const { pending: questions, serving: answers } = this.#requests;
+    return { appends: this.#openAppends, questions, answers };
+  }
 
   /** When a command that comes now has to be answered. */
   deadline(): number {
@@ -177,7 +187,7 @@ export class Router {
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#openAppends > 0) await new Promise<void>((resolve) => this.#onEmpty = resolve);
-    clearInterval(this.#tick);
+    this.#stopTicks();
     this.#wake();
   }
 
@@ -576,7 +586,7 @@ export class Router {
         const { positions } = query;
         const follow = (selection: Selection) =>
           hops > 0 ? this.#follow(selection, freshness) : this.#followHere(positions, selection, freshness);
-        return await followed(follow, query, stop.signal);
+        return await followed(follow, query, stop.signal, this.#timers);
       }
       if (query.kind === "heads") return await this.#heads(query.positions, freshness, hops);
       const bucket = this.#bucketOfQuery(query);
@@ -861,6 +871,7 @@ async function followed(
   subscribe: (selection: Selection) => Promise<Subscription>,
   { positions, waitMs, limit, within }: Query & { kind: "follow" },
   signal: AbortSignal,
+  timers: Timers,
 ): Promise<Answer> {
   const subscription = await subscribe(
     "partitions" in positions
@@ -873,15 +884,15 @@ async function followed(
       },
   );
   const close = () => subscription.close();
-  const timer = waitMs === 0 ? undefined : setTimeout(close, waitMs);
+  const cancelTimer = waitMs === 0 ? () => {} : timers.after(waitMs, close);
   signal.addEventListener("abort", close);
   if (signal.aborted) close();
   try {
     if (waitMs > 0 && !await subscription.ready()) return { kind: "events", events: [], more: false };
-    clearTimeout(timer);
+    cancelTimer();
     return await firstPage(subscription, Math.min(limit, FOLLOW_EVENTS_MAX), within);
   } finally {
-    clearTimeout(timer);
+    cancelTimer();
     signal.removeEventListener("abort", close);
     subscription.close();
   }
