@@ -145,7 +145,7 @@ async function startNode(parts: NodeParts): Promise<ClusterNode> {
   const close = async () => {
     await store.close();
     clearInterval(ticks);
-    driver.close();
+    await driver.close();
     await transport.close();
     await driver.store.close();
   };

@@ -171,7 +171,13 @@ class EngineNode implements Node {
     const options = {
       ...{ shape, node: number, ...facts, environment, observer: witness },
       send: (to: number, packet: Packet) => surroundings.send(to, packet),
-      after: (milliseconds: number, action: () => void) => surroundings.after(milliseconds, action),
+      timers: {
+        after: (milliseconds: number, action: () => void) => {
+          let isOff = false;
+          surroundings.after(milliseconds, () => isOff || action());
+          return () => isOff = true;
+        },
+      },
       forcesRecovery: true,
       limits: limitsOf(chance),
     };
