@@ -3,6 +3,8 @@ import { storyOf } from "./story.ts";
 import { play } from "./world.ts";
 
 const SEEDS = 20;
+/** The real thing takes longer. */
+const ENGINE_SEEDS = 4;
 
 Deno.test("a cluster keeps its promises under all faults, for some seeds", async () => {
   let wired = 0;
@@ -14,4 +16,16 @@ Deno.test("a cluster keeps its promises under all faults, for some seeds", async
 
 Deno.test("the same seed gives the same run", async () => {
   assert.deepEqual(await play(storyOf(4)), await play(storyOf(4)));
+});
+
+Deno.test("engine and driver keep the same promises, for some seeds", async () => {
+  let truncations = 0;
+  for (let seed = 1; seed <= ENGINE_SEEDS; seed++) {
+    truncations += (await play(storyOf(seed, true), "engine")).counts.get("truncations") ?? 0;
+  }
+  assert.ok(truncations > 0);
+});
+
+Deno.test("the same seed gives the same run of engine and driver", async () => {
+  assert.deepEqual(await play(storyOf(4, true), "engine"), await play(storyOf(4, true), "engine"));
 });
