@@ -53,8 +53,8 @@ export class LogReader {
     const { segment: number, offset } = this.#placeOf(from);
     const segment = this.#bucket.segments[number]!;
     const end = segment.identity?.endOffset ?? this.#bucket.log.end.offset;
-    let bytes = this.#readBytes(segment, offset, Math.min(bytesMax, end - offset));
-    const first = bytes.length < 4 ? 0 : frameBytesAt(viewOf(bytes), 0);
+    let bytes = this.#readBytes(segment, offset, Math.min(Math.max(bytesMax, FRAME_PREFIX_BYTES), end - offset));
+    const first = bytes.length < FRAME_PREFIX_BYTES ? 0 : frameBytesAt(viewOf(bytes), 0);
     if (first === 0 || offset + first > end) throw new Damaged(segment.path, offset, "a frame is missing here");
     if (first > bytes.length) bytes = this.#readBytes(segment, offset, first);
     const view = viewOf(bytes);

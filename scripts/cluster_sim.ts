@@ -25,7 +25,7 @@ function add(what: string, count: number): void {
 }
 
 async function check(seed: number, cast: Cast): Promise<void> {
-  const played = await play(storyOf(seed), cast);
+  const played = await play(storyOf(seed, cast === "engine"), cast);
   add("steps", played.steps);
   add("acknowledged appends", played.acknowledged);
   add("reads", played.reads);

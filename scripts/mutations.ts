@@ -1,9 +1,9 @@
 /**
  * `deno task mutations [--only NAME] [--seed N] [--rounds N]`: puts bugs into the engine, one at a time, and sees whether
  * the simulator catches them. One that it does not catch says that it is too weak. With `--cluster` the same for the
- * consensus and the simulator of a cluster.
+ * consensus and the simulator of a cluster, with `--replicated` for engine and driver as its nodes.
  *
- * A mutation is a file of testdata/mutations, or of testdata/cluster_mutations, named after what it does:
+ * A mutation is a file of testdata/mutations, cluster_mutations or replicated_mutations, named after what it does:
  *
  *     Answers before the journal is synced: an acknowledged event goes with the power.
  *     core/append_queue.ts

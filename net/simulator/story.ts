@@ -57,7 +57,8 @@ export interface Story {
 const FAULTY_MS_MAX = 40_000;
 const FAULTS_MAX = 30;
 
-export function storyOf(seed: number): Story {
+/** `quarrels`: with more faults, those after which logs are cut. */
+export function storyOf(seed: number, quarrels = false): Story {
   const chance = new Chance(seed);
   const [nodeCount, replicationFactor] = chance.pick(
     [[3, 3], [3, 3], [3, 3], [3, 3], [5, 5], [5, 3], [3, 2], [2, 2], [1, 1], [3, 1]] as const,
@@ -71,7 +72,27 @@ export function storyOf(seed: number): Story {
   const faultyMs = chance.between(5000, FAULTY_MS_MAX);
   const faults: Fault[] = [];
   for (let i = chance.below(FAULTS_MAX); i >= 0; i--) faults.push(faultOf(sizes, chance.below(faultyMs), chance));
+  if (quarrels) faults.push(...quarrelsOf(sizes, faultyMs, new Chance(seed + 0xc0)));
   return { seed, sizes, faultyMs, faults: faults.toSorted((a, b) => a.atMs - b.atMs) };
+}
+
+/**
+ * A node, mostly one that leads, is alone for so long that the others decide without it: when it hears of that it cuts off
+ * what it has and they have not. Then its disk is slow, and it crashes.
+ */
+function quarrelsOf({ nodeCount }: Sizes, faultyMs: number, chance: Chance): Fault[] {
+  const faults: Fault[] = [];
+  for (let i = chance.between(1, 4); i > 0; i--) {
+    const atMs = chance.below(faultyMs);
+    const node = chance.oneIn(3) ? chance.below(nodeCount) : 0; // A node leads its own bucket while nothing is wrong.
+    const cutMs = chance.between(1200, 2600);
+    const healedMs = atMs + cutMs;
+    faults.push({ atMs, kind: "isolate", node, direction: "both", cutMs });
+    if (chance.oneIn(2)) faults.push({ atMs: healedMs - 50, kind: "slow disk", node, slowMs: 1500 });
+    const death = chance.pick(["kill", "power cut"] as const);
+    faults.push({ atMs: healedMs + chance.below(600), kind: "crash", node, death, downMs: chance.between(1, 1000) });
+  }
+  return faults;
 }
 
 function faultOf(sizes: Sizes, atMs: number, chance: Chance): Fault {

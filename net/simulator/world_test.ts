@@ -3,6 +3,8 @@ import { storyOf } from "./story.ts";
 import { play } from "./world.ts";
 
 const SEEDS = 20;
+/** The real thing takes longer. */
+const ENGINE_SEEDS = 4;
 
 Deno.test("a cluster keeps its promises under all faults, for some seeds", async () => {
   let wired = 0;
@@ -16,10 +18,14 @@ Deno.test("the same seed gives the same run", async () => {
   assert.deepEqual(await play(storyOf(4)), await play(storyOf(4)));
 });
 
-Deno.test("engine and driver keep them, too, for some seeds", async () => {
-  for (let seed = 1; seed <= 8; seed++) await play(storyOf(seed), "engine");
+Deno.test("engine and driver keep the same promises, for some seeds", async () => {
+  let truncations = 0;
+  for (let seed = 1; seed <= ENGINE_SEEDS; seed++) {
+    truncations += (await play(storyOf(seed, true), "engine")).counts.get("truncations") ?? 0;
+  }
+  assert.ok(truncations > 0);
 });
 
-Deno.test("the same seed gives the same run of the engine", async () => {
-  assert.deepEqual(await play(storyOf(13), "engine"), await play(storyOf(13), "engine"));
+Deno.test("the same seed gives the same run of engine and driver", async () => {
+  assert.deepEqual(await play(storyOf(4, true), "engine"), await play(storyOf(4, true), "engine"));
 });
