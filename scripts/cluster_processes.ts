@@ -73,6 +73,13 @@ export class NodeProcess {
     return code;
   }
 
+  /** The exit code of one that ends by itself. */
+  async ended(): Promise<number> {
+    const code = await this.process.ended();
+    this.#process = null;
+    return code;
+  }
+
   /** SIGKILL. One that is paused ends as well. */
   async kill(): Promise<void> {
     await this.process.kill();
@@ -104,6 +111,8 @@ export class NodeProcess {
 }
 
 export class ClusterProcesses implements AsyncDisposable {
+  readonly #strangers: NodeProcess[] = [];
+
   private constructor(
     readonly nodes: readonly NodeProcess[],
     readonly folder: string,
@@ -178,6 +187,14 @@ export class ClusterProcesses implements AsyncDisposable {
     for (const one of started) if (one.status === "rejected") throw one.reason;
   }
 
+  /** A process with a folder of its own that takes itself for one of the nodes. It ends with the cluster. */
+  addStranger(dir: string): NodeProcess {
+    const [{ options }] = this.nodes as [NodeProcess];
+    const stranger = new NodeProcess(-1, dir, { hostname: HOST, port: freePorts(1)[0]! }, options);
+    this.#strangers.push(stranger);
+    return stranger;
+  }
+
   /** What `from` sends to `to`: `hold`, `letGo`, `delayMs`. */
   direction(from: number, to: number): Direction {
     const direction = this.directions[from]?.[to];
@@ -209,14 +226,14 @@ export class ClusterProcesses implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const node of this.nodes) await node[Symbol.asyncDispose]();
+    for (const node of [...this.nodes, ...this.#strangers]) await node[Symbol.asyncDispose]();
     for (const proxy of this.proxies) await proxy[Symbol.asyncDispose]();
     await Deno.remove(this.folder, { recursive: true });
   }
 }
 
 /** Ports that were free just now, all different. */
-function freePorts(count: number): number[] {
+export function freePorts(count: number): number[] {
   const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: HOST, port: 0 }));
   const ports = listeners.map(({ addr }) => addr.port);
   for (const listener of listeners) listener.close();

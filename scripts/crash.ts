@@ -9,12 +9,17 @@
  *     two        two processes on one folder
  *     files      too few file descriptors
  *
+ * With `--cluster` it is a cluster of three nodes, and what happens to that: see crash_cluster.ts. Some MiB are options of
+ * it: `--behind MIB` that a replica lacks, `--seconds S` for which a node is cut off. `--only` takes several names.
+ *
  *     deno task crash [--only NAME] [--server "COMMAND"] [--rounds N] [--clients N] [--acks N] [--seed N]
+ *     deno task crash --cluster [--only NAME,NAME] [--server "COMMAND"] [--rounds N] [--seconds S] [--behind MIB] [--seed N]
  *
  * @module
  */
 import { parseArgs } from "node:util";
 import { Chance } from "../core/chance.ts";
+import { checkCluster, SCENARIOS } from "./crash_cluster.ts";
 import { checkDescriptors } from "./crash_descriptors.ts";
 import { checkFullDisk } from "./crash_full_disk.ts";
 import { checkKills } from "./crash_kill.ts";
@@ -29,15 +34,18 @@ if (import.meta.main) {
     options: {
       server: { type: "string" },
       only: { type: "string" },
-      rounds: { type: "string", default: "50" },
+      rounds: { type: "string" },
       clients: { type: "string", default: "20" },
       acks: { type: "string", default: "600" },
+      cluster: { type: "boolean", default: false },
+      seconds: { type: "string", default: "10" },
+      behind: { type: "string", default: "64" },
       seed: { type: "string", default: String(Date.now() % 1_000_000) },
     },
   });
   const command = serverCommand(values.server);
   const tally = new Tally();
-  const seed = Number(values.seed), rounds = Number(values.rounds);
+  const seed = Number(values.seed), rounds = Number(values.rounds ?? (values.cluster ? 10 : 50));
   const chance = () => new Chance(seed); // Each check has its own: it draws the same when it runs alone.
   const checks: Record<string, () => Promise<void>> = {
     kill: () =>
@@ -54,12 +62,17 @@ if (import.meta.main) {
     two: () => checkTwoProcesses(tally, command, chance()),
     files: () => checkDescriptors(tally, command, chance()),
   };
-  const { only } = values;
-  if (only !== undefined && !(only in checks)) {
-    console.error(`There is no check ${only}: there are ${Object.keys(checks).join(", ")}`);
+  const known = values.cluster ? Object.keys(SCENARIOS) : Object.keys(checks);
+  const names = values.only?.split(",") ?? known;
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    console.error(`There is no check ${unknown}: there are ${known.join(", ")}`);
     Deno.exit(64);
   }
   console.log(`seed ${seed}`);
-  for (const name of only === undefined ? Object.keys(checks) : [only]) await checks[name]!();
+  if (values.cluster) {
+    const behindBytes = Number(values.behind) * 2 ** 20;
+    await checkCluster(tally, names, { command, rounds, seconds: Number(values.seconds), behindBytes, seed });
+  } else for (const name of names) await checks[name]!();
   Deno.exit(tally.end());
 }
