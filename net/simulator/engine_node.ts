@@ -6,13 +6,14 @@
 import type { Chance } from "../../core/chance.ts";
 import { type Database, openDatabase } from "../../core/database.ts";
 import type { Environment } from "../../core/environment.ts";
-import type { EventRecord } from "../../core/event.ts";
+import type { EventRecord, Transaction } from "../../core/event.ts";
 import { Damaged, OutcomeUnknown, WrongExpectedVersion } from "../../core/errors.ts";
 import { cutNotesPath } from "../../core/log/cut_notes.ts";
 import { segmentsFolder } from "../../core/log/layout.ts";
 import { MemoryDisk } from "../../core/log/memory_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "../../core/placement.ts";
 import { formatUuid } from "../../core/uuid.ts";
+import type { ClusterStore } from "../cluster.ts";
 import { type ClusterShape, slotOf } from "../consensus/topology.ts";
 import { Driver } from "../driver.ts";
 import { FrameEntries } from "../frame_entries.ts";
@@ -38,7 +39,13 @@ export class EngineMachine implements Machine {
   /** A bit was flipped, and nobody has met it yet: it may be met when others have lost what they had. */
   #mayBeRotten = false;
 
-  constructor(readonly number: number, readonly shape: ClusterShape, readonly chance: Chance) {
+  constructor(
+    readonly number: number,
+    readonly shape: ClusterShape,
+    readonly chance: Chance,
+    private readonly make: (...args: ConstructorParameters<typeof EngineNode>) => EngineNode = (...args) =>
+      new EngineNode(...args),
+  ) {
     this.#disk = new MemoryDisk({ seed: chance.below(1e9) });
   }
 
@@ -51,9 +58,9 @@ export class EngineMachine implements Machine {
       syncFolder: takesTime,
     };
     const facts = { founding: this.#founding, isRestored: this.#isRestored };
-    return this.#node = new EngineNode(this.number, this.shape, this.#disk, surroundings, facts, () => {
-      this.#isRestored = false; // It has another data id now, and knows it.
-    });
+    const node = this.#node = this.make(this.number, this.shape, this.#disk, surroundings);
+    node.open(facts).then(() => this.#isRestored = false, (error) => node.end(error)); // It has another data id now, and knows it.
+    return node;
   }
 
   crash(death: Death, chance: Chance): void {
@@ -114,48 +121,64 @@ export class EngineMachine implements Machine {
   }
 }
 
-class EngineNode implements Node {
+export class EngineNode implements Node {
+  get store(): ClusterStore | null {
+    return null;
+  }
+
+  get subscriptions(): number {
+    return 0;
+  }
+
   /** Null until it is open. */
   #driver: Driver | null = null;
   #hasEnded = false;
   readonly #keys: string[];
+  protected readonly environment: Environment;
 
   constructor(
     readonly number: number,
     readonly shape: ClusterShape,
     readonly disk: MemoryDisk,
     readonly surroundings: Surroundings,
-    facts: { founding: boolean; isRestored: boolean },
-    opened: () => void,
   ) {
     this.#keys = keysOf(shape.partitionCount);
-    this.#open(facts).then(opened, (error) => this.#end(error));
+    const { chance } = surroundings;
+    this.environment = {
+      now: () => 1_700_000_000_000 + surroundings.now(),
+      monotonic: () => surroundings.now(),
+      random: (bytes) => chance.fill(bytes),
+      pause: () => new Promise((resolve) => surroundings.after(1, resolve)),
+      fatal: (reason) => {
+        this.end(reason);
+        throw reason;
+      },
+    };
+  }
+
+  protected get driver(): Driver | null {
+    return this.#driver;
+  }
+
+  keyOf(partition: number): string {
+    return this.#keys[partition]!;
   }
 
   /** The process ends for `reason`: a disk that failed it, or a fault of the program. */
-  #end(reason: Error): void {
+  end(reason: Error): void {
     if (this.#hasEnded || this.disk.isGone) return;
     this.#hasEnded = true;
     if (this.disk.failedSyncs > 0) this.surroundings.after(0, () => this.surroundings.die());
     else this.surroundings.broke(reason);
   }
 
-  async #open(facts: { founding: boolean; isRestored: boolean }): Promise<void> {
-    const { shape, number, surroundings, disk } = this;
+  async open(facts: { founding: boolean; isRestored: boolean }): Promise<void> {
+    const { shape, number, surroundings, disk, environment } = this;
     const { chance, witness } = surroundings;
-    const environment: Environment = {
-      now: () => 1_700_000_000_000 + surroundings.now(),
-      monotonic: () => surroundings.now(),
-      random: (bytes) => chance.fill(bytes),
-      pause: () => new Promise((resolve) => surroundings.after(1, resolve)),
-      fatal: (reason) => {
-        this.#end(reason);
-        throw reason;
-      },
-    };
+    this.begin();
     const options = {
       ...{ shape, node: number, ...facts, environment, observer: witness },
-      send: (to: number, packet: Packet) => surroundings.send(to, packet),
+      send: (to: number, packet: Packet) => this.send(to, packet),
       after: (milliseconds: number, action: () => void) => surroundings.after(milliseconds, action),
       forcesRecovery: true,
       limits: limitsOf(chance),
@@ -168,7 +191,21 @@ class EngineNode implements Node {
         segmentBytes: shape.segmentBytes,
         ...{ journalBytes: 32 * 1024, cacheBytes: 64 * 1024, tailBytes: 4000, headBytes: 16 * 1024, reserveBytes: 0 },
       });
-    this.#driver = await Driver.open(options, open);
+    const driver = await Driver.open(options, open);
+    this.#driver = driver;
+    await this.opened(driver);
+  }
+
+  // What a node has beside its replicas.
+
+  protected begin(): void {}
+
+  protected opened(_driver: Driver): Promise<void> {
+    return Promise.resolve();
+  }
+
+  protected send(to: number, packet: Packet): void {
+    this.surroundings.send(to, packet);
   }
 
   receive(packet: Packet): void {
@@ -179,13 +216,9 @@ class EngineNode implements Node {
     this.#driver?.tick();
   }
 
-  append({ partition, events, expected }: AppendRequest, answer: (answer: Answer, end: number) => void): void {
-    const driver = this.#driver;
-    if (driver === null) return answer({ kind: "refused", why: "not open" }, 0);
-    const partitionKey = this.#keys[partition]!;
-    const bucket = bucketOf(partition, this.shape.bucketCount);
-    const committedEnd = () => driver.replica(bucket)?.commitEnd ?? 0;
-    const transaction = {
+  protected transactionOf({ partition, events, expected }: AppendRequest): Transaction {
+    const partitionKey = this.keyOf(partition);
+    return {
       partitionKey,
       events: events.map(({ id, stream }, i) => ({
         streamId: stream,
@@ -194,7 +227,14 @@ class EngineNode implements Node {
         ...(i === 0 && expected !== null && { expectedVersion: expected === -1 ? "empty" as const : expected }),
       })),
     };
-    driver.store.appendFor(transaction, {
+  }
+
+  append(request: AppendRequest, answer: (answer: Answer, end: number) => void): void {
+    const driver = this.#driver;
+    if (driver === null) return answer({ kind: "refused", why: "not open" }, 0);
+    const bucket = bucketOf(request.partition, this.shape.bucketCount);
+    const committedEnd = () => driver.replica(bucket)?.commitEnd ?? 0;
+    driver.store.appendFor(this.transactionOf(request), {
       stored: ({ firstSequence }) => answer({ kind: "ok", firstSequence }, committedEnd()),
       refused: (error) => {
         if (error instanceof WrongExpectedVersion) {
@@ -224,6 +264,12 @@ class EngineNode implements Node {
       return null;
     }
     return seen(records);
+  }
+
+  headOf(partition: number): number | null {
+    const bucket = bucketOf(partition, this.shape.bucketCount);
+    if (this.#driver === null || (this.#driver.replica(bucket)?.role ?? "recovering") === "recovering") return null;
+    return this.#driver.store.replicated(bucket).nextSequence(partition);
   }
 
   readEnd(bucket: number, answer: (end: number | null) => void): void {
@@ -278,7 +324,7 @@ class EngineNode implements Node {
 const DEFINITE = ["NotLeader", "TryAgain", "TooFewReplicas", "DiskFull", "StoreClosed", "Damaged"];
 
 /** Events of one transaction stand one after the other. */
-function seen(records: readonly EventRecord[]): SeenEvent[] {
+export function seen(records: readonly EventRecord[]): SeenEvent[] {
   return records.map(({ name: id, streamId: stream, version, sequence, transactionId }, i) => {
     let first = i;
     while (records[first - 1]?.transactionId === transactionId) first--;
@@ -289,7 +335,7 @@ function seen(records: readonly EventRecord[]): SeenEvent[] {
 }
 
 /** A partition key for each partition. */
-function keysOf(partitionCount: number): string[] {
+export function keysOf(partitionCount: number): string[] {
   const keys: string[] = [];
   const bytes = new Uint8Array(16).fill(0x11);
   bytes[6] = 0x41;
@@ -306,7 +352,7 @@ function keysOf(partitionCount: number): string[] {
 }
 
 /** An event id that is made of a short text, and carries the hash of its partition key. */
-function eventIdOf(id: string, partitionKey: string): Uint8Array {
+export function eventIdOf(id: string, partitionKey: string): Uint8Array {
   const bytes = new Uint8Array(16);
   const key = Uint8Array.from(partitionKey.replaceAll("-", "").match(/../g)!, (hex) => parseInt(hex, 16));
   const text = new TextEncoder().encode(id);
