@@ -60,6 +60,7 @@ export class Crowd implements Clientele {
   readonly #ackedEnds: number[];
   readonly #lastIds = new Set<string>();
   readonly #shown: SeenEvent[][];
+  isEnd = false;
   readonly keyOf = (partition: number): string => this.#keys[partition]!;
 
   constructor(readonly stage: Stage, readonly shape: ClusterShape, readonly history: History, seed: number) {
@@ -92,12 +93,17 @@ export class Crowd implements Clientele {
     }
   }
 
-  /** When it is over: nobody waits for anything any more. */
+  /** When it is over: nobody waits for an answer any more. */
   get isIdle(): boolean {
-    return [...this.#readers, ...this.#bursters, ...this.#followers].every(({ isIdle }) => isIdle);
+    return [...this.#readers, ...this.#bursters].every(({ isIdle }) => isIdle);
   }
 
-  /** Whether all followers have what there is. */
+  /** When it is the end: nobody follows any more. */
+  get isEmpty(): boolean {
+    return this.#followers.every(({ isIdle }) => isIdle);
+  }
+
+  /** Whether a follower lacks something of what there is. */
   whoLacks(): string | null {
     for (const follower of this.#followers) {
       const lacks = follower.lacks();
@@ -153,7 +159,8 @@ export class Crowd implements Clientele {
         const died = () => reject(new Gone("the node is gone"));
         const cancel = timers.after(patienceMs, () => reject(new Gone("it takes too long")));
         life.mourners.add(died);
-        stage.reach(life, () => action(life.node.store!).then(resolve, reject));
+        const failed = (error: unknown) => reject(life.node.isEnding ? new Gone("the node is ending") : error);
+        stage.reach(life, () => action(life.node.store!).then(resolve, failed));
         return promise.finally(() => {
           cancel();
           life.mourners.delete(died);

@@ -126,6 +126,10 @@ export class EngineNode implements Node {
     return null;
   }
 
+  get isEnding(): boolean {
+    return this.#hasEnded;
+  }
+
   get subscriptions(): number {
     return 0;
   }

@@ -34,7 +34,7 @@ export class Follower {
 
   async run(): Promise<void> {
     const { clientele, chance } = this;
-    while (!clientele.isOver) {
+    while (!clientele.isEnd) {
       await pause(clientele.timers, chance.between(1, REST_MS_MAX));
       const visit = clientele.visit(chance.below(clientele.nodeCount));
       if (visit === null) continue;
@@ -82,10 +82,10 @@ export class Follower {
     const { clientele, chance, ledger } = this;
     // Most stay until the node dies.
     const until = chance.oneIn(3) ? clientele.now() + chance.below(8000) : Infinity;
-    while (!clientele.isOver && clientele.now() < until) {
+    while (!clientele.isEnd && clientele.now() < until) {
       const patienceMs = clientele.calm ? 2000 : chance.pick([100, 3000, 20_000]);
       if (!await visit.ask(() => subscription.ready(), patienceMs)) throw new Error("ended, and nobody has closed it");
-      if (chance.oneIn(10)) await pause(clientele.timers, chance.below(1500)); // It is slow.
+      if (!clientele.calm && chance.oneIn(10)) await pause(clientele.timers, chance.below(1500)); // It is slow.
       const limit = chance.pick([1, 3, 20, 256]);
       const page = await visit.ask(() => subscription.read(limit), SUBSCRIBE_PATIENCE_MS);
       if (page.length > limit) throw new Error(`${page.length} events, and ${limit} were wanted`);

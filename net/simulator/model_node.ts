@@ -130,6 +130,7 @@ interface DiskFaults {
 
 class ModelNode implements Node {
   readonly store = null;
+  readonly isEnding = false;
   readonly subscriptions = 0;
   readonly boot: number;
   readonly #replicas = new Map<number, ModelReplica>();

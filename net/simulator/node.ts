@@ -88,6 +88,8 @@ export interface Node {
   view(bucket: number): ReplicaView | null;
   /** The store over all nodes; null where there is none, or not yet. */
   readonly store: ClusterStore | null;
+  /** The process ends itself: what it says now counts for nothing. */
+  readonly isEnding: boolean;
   /** Subscriptions of its own replicas that are open. */
   readonly subscriptions: number;
 }

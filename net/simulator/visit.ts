@@ -33,7 +33,10 @@ export interface Clientele {
   readonly partitionCount: number;
   /** No faults any more. */
   readonly calm: boolean;
+  /** Nobody appends or reads any more. */
   readonly isOver: boolean;
+  /** Nor follows. */
+  readonly isEnd: boolean;
   readonly history: History;
   /** Null when there is nobody. */
   visit(node: number): Visit | null;
