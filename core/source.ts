@@ -232,8 +232,6 @@ export class BucketSource implements Source {
   #offset = SEGMENT_HEADER_BYTES;
   /** In the frame there, if some of its events have been given. */
   #within: FramePlace | null = null;
-  /** Whether partitions begin beyond their heads, so that not each new entry is for us. */
-  #startsAhead = false;
 
   constructor(readonly bucket: Bucket, starts: ReadonlyMap<number, number>) {
     this.#alone = Array.from(starts, ([partition, next]) => new PartitionSource(bucket, partition, next));
@@ -252,9 +250,12 @@ export class BucketSource implements Source {
 
   isBehind(): boolean {
     if (this.#alone !== null) return this.#nextTurn() !== null;
-    if (this.#startsAhead && this.lag() === 0) this.#goToEnd(); // Nothing there is for us: not to be walked through later.
     const { end } = this.bucket.watermark;
-    return this.#segment < end.segment || this.#offset < end.offset;
+    if (this.#segment === end.segment && this.#offset === end.offset) return false;
+    for (const [partition, next] of this.#next) if (next < this.bucket.nextSequence(partition)) return true;
+    // Partitions that begin beyond their heads, entries that open a term: nothing is for us, nor to be walked through later.
+    this.#goToEnd();
+    return false;
   }
 
   read(limit: number, transactionId: string | null): EventRecord[] {
@@ -295,10 +296,7 @@ export class BucketSource implements Source {
   }
 
   #followLog(): void {
-    for (const { partition, nextSequence } of this.#alone!) {
-      this.#next.set(partition, nextSequence);
-      if (nextSequence > this.bucket.nextSequence(partition)) this.#startsAhead = true;
-    }
+    for (const { partition, nextSequence } of this.#alone!) this.#next.set(partition, nextSequence);
     this.#alone = null;
   }
 

@@ -71,7 +71,13 @@ class Nodes {
         ...{ shape: this.shape, node, founding, environment },
         log: (level, message) => level === "info" || this.warnings.push(`node ${node}: ${message}`),
         send: (to, packet) => this.#packets.push({ to, packet }),
-        after: (milliseconds, action) => this.#timers.push({ at: this.nowMs + milliseconds, action }),
+        timers: {
+          after: (milliseconds, action) => {
+            const timer = { at: this.nowMs + milliseconds, action };
+            this.#timers.push(timer);
+            return () => this.#timers = this.#timers.filter((one) => one !== timer);
+          },
+        },
       },
       (group) =>
         openDatabase({

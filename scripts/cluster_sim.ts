@@ -1,8 +1,9 @@
 /**
- * `deno task sim:cluster [--seed N] [--rounds N] [--seconds S] [--engine] [--no-shrink]`: tells a whole cluster stories
+ * `deno task sim:cluster [--seed N] [--rounds N] [--seconds S] [--engine | --node] [--no-shrink]`: tells a whole cluster stories
  * from seeds, with every fault that a node, a disk, a clock and a network can have, and holds it to what it promises.
  *
- * The nodes are the protocol on a modelled log or, with `--engine`, the engine and its driver on disks in memory.
+ * The nodes are the protocol on a modelled log; with `--engine`, the engine and its driver on disks in memory; with
+ * `--node`, all that a node is but its sockets, with clients that append, read and follow at any of them.
  *
  * Without a seed those of testdata/seeds.txt go first, and then new ones for as long as it may take. A failure is
  * told with its seed and the shortest story that fails in the same way.
@@ -44,7 +45,7 @@ async function tell(error: Broken, shrinks: boolean, cast: Cast): Promise<string
   lines.push(`${shortest.faults.length} of ${story.faults.length} faults, ${JSON.stringify(story.sizes)}:`);
   for (const fault of shortest.faults) lines.push(`    ${describe(fault)}`);
   lines.push(
-    `Repeat it with: scripts/deno task sim:cluster ${cast === "engine" ? "--engine " : ""}--seed ${story.seed}`,
+    `Repeat it with: scripts/deno task sim:cluster ${cast === "model" ? "" : `--${cast} `}--seed ${story.seed}`,
   );
   return lines.join("\n");
 }
@@ -68,16 +69,17 @@ async function main(): Promise<number> {
       rounds: { type: "string" },
       seconds: { type: "string" },
       engine: { type: "boolean" },
+      node: { type: "boolean" },
       "no-shrink": { type: "boolean" },
     },
   });
-  const cast = values.engine ? "engine" : "model";
+  const cast = values.node ? "node" : values.engine ? "engine" : "model";
   const tally = new Tally();
   const began = performance.now();
   if (values.seed === undefined) {
     for (
       const { seed, lesson } of (await knownSeeds()).filter(({ name }) =>
-        name === (cast === "engine" ? "engine" : "cluster")
+        name === (cast === "model" ? "cluster" : cast)
       )
     ) {
       await tally.check(`sim ${seed} (${lesson})`, () => check(seed, cast));

@@ -350,9 +350,12 @@ export class ReplicaState {
       if (this.#pendingEnds[i]! > end) this.#pendingEnds[i] = end;
     }
     this.terms.cut(end);
-    // A promise that waits for its sync speaks of a log that is no more, to a leader that already has its majority.
+    // What waits for its sync must not speak of a log that is no more. Of a promise there is no need either: its leader has
+    // its majority.
     const held = this.#heldBack.splice(0);
-    for (const one of held) if (one.message.kind !== "promise") this.#heldBack.push(one);
+    for (const one of held) {
+      if (one.message.kind !== "promise") this.#heldBack.push({ ...one, message: upTo(end, one.message) });
+    }
     this.effects.push({ kind: "truncate", end });
     this.#wrote = true;
   }
@@ -481,4 +484,12 @@ export function quarantine(state: ReplicaState, { slot, dataId }: Sender): void 
 /** Whether a log that is verified to `end` by someone is this one. */
 export function agrees(state: ReplicaState, end: number, chain: Chain): boolean {
   return end <= state.logEnd && equalChains(state.chainAt(end), chain);
+}
+
+/** The message as it is to be sent when the log was cut to `end` since. */
+function upTo(end: number, message: Message): Message {
+  if (message.kind !== "heartbeatReply") return message;
+  const least = (number: number) => Math.min(number, end);
+  const { durableEnd, verifiedEnd } = message;
+  return { ...message, end: least(message.end), durableEnd: least(durableEnd), verifiedEnd: least(verifiedEnd) };
 }

@@ -10,6 +10,7 @@ import type { Sizes } from "./story.ts";
 
 const STREAMS_PER_PARTITION = 3;
 const TRIES_MAX = 12;
+const CHANGES_ONE_IN = 8;
 /** Those with little leave many appends behind of which they never hear. */
 const PATIENCES_MS = [100, 3000];
 
@@ -19,8 +20,10 @@ export interface Cluster {
   after(milliseconds: number, action: () => void): void;
   /** The answer may never come, and the request may be carried out though none does. */
   append(node: number, request: AppendRequest, answer: (answer: Answer) => void): void;
-  /** Who might lead. */
-  replicasOf(partition: number): number[];
+  /** Whom to ask, who leads most likely first. */
+  nodesFor(partition: number): readonly number[];
+  /** All nodes answer for all, so a client may change between them as it pleases. */
+  readonly asksAnybody: boolean;
   readonly calm: boolean;
 }
 
@@ -60,12 +63,13 @@ export class Client {
 
   #try(request: AppendRequest, operation: Operation, tries: number, isOpen: boolean, done: () => void): void {
     const { chance, cluster, history } = this;
-    const replicas = cluster.replicasOf(request.partition);
-    if (!replicas.includes(this.#node)) this.#node = replicas[0]!;
+    const nodes = cluster.nodesFor(request.partition);
+    if (cluster.asksAnybody && chance.oneIn(CHANGES_ONE_IN)) this.#node = chance.pick(nodes);
+    if (!nodes.includes(this.#node)) this.#node = nodes[0]!;
     const patienceMs = PATIENCES_MS[this.number % PATIENCES_MS.length]!;
     let isAnswered = false;
     const again = (isOpen: boolean) => {
-      this.#node = chance.pick(replicas);
+      this.#node = chance.pick(nodes);
       if (tries >= TRIES_MAX && !cluster.calm) {
         if (!isOpen) history.refuse(operation, cluster.now());
         return done();

@@ -8,5 +8,5 @@ import { play } from "./world.ts";
 
 /** Plays one story a round: of `seed`, of `seed + 1`, and so on. */
 export async function fuzz(seed: number, rounds: number): Promise<void> {
-  for (let round = 0; round < rounds; round++) await play(storyOf(seed + round), "engine");
+  for (let round = 0; round < rounds; round++) await play(storyOf(seed + round, true), "engine");
 }

@@ -6,18 +6,20 @@
 import type { Chance } from "../../core/chance.ts";
 import { type Database, openDatabase } from "../../core/database.ts";
 import type { Environment, Log } from "../../core/environment.ts";
-import type { EventRecord } from "../../core/event.ts";
+import type { EventRecord, Transaction } from "../../core/event.ts";
 import { Damaged, OutcomeUnknown, WrongExpectedVersion } from "../../core/errors.ts";
 import { cutNotesPath } from "../../core/log/cut_notes.ts";
 import { segmentsFolder } from "../../core/log/layout.ts";
 import { MemoryDisk } from "../../core/log/memory_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "../../core/placement.ts";
 import { formatUuid } from "../../core/uuid.ts";
+import type { ClusterStore } from "../cluster.ts";
 import { type ClusterShape, slotOf } from "../consensus/topology.ts";
 import { Driver } from "../driver.ts";
 import { FrameEntries } from "../frame_entries.ts";
 import type { SeenEvent } from "../history_checker.ts";
 import type { Packet } from "../messages.ts";
+import type { Timers } from "../timers.ts";
 import { limitsOf } from "./model_node.ts";
 import type { Answer, AppendRequest, Death, Machine, Node, ReplicaView, Surroundings } from "./node.ts";
 
@@ -40,7 +42,13 @@ export class EngineMachine implements Machine {
   /** A bit of this disk was flipped at some time. Of no other disk a log may be found damaged. */
   #wasSpoiled = false;
 
-  constructor(readonly number: number, readonly shape: ClusterShape, readonly chance: Chance) {
+  constructor(
+    readonly number: number,
+    readonly shape: ClusterShape,
+    readonly chance: Chance,
+    private readonly make: (...args: ConstructorParameters<typeof EngineNode>) => EngineNode = (...args) =>
+      new EngineNode(...args),
+  ) {
     this.#disk = new MemoryDisk({ seed: chance.below(1e9) });
   }
 
@@ -53,9 +61,9 @@ export class EngineMachine implements Machine {
       syncFolder: takesTime,
     };
     const facts = { founding: this.#founding, isRestored: this.#isRestored, wasSpoiled: this.#wasSpoiled };
-    return this.#node = new EngineNode(this.number, this.shape, this.#disk, surroundings, facts, () => {
-      this.#isRestored = false; // It has another data id now, and knows it.
-    });
+    const node = this.#node = this.make(this.number, this.shape, this.#disk, surroundings);
+    node.open(facts).then(() => this.#isRestored = false, (error) => node.end(error)); // It has another data id now, and knows it.
+    return node;
   }
 
   crash(death: Death, chance: Chance): void {
@@ -125,59 +133,73 @@ interface Facts {
   wasSpoiled: boolean;
 }
 
-class EngineNode implements Node {
+export class EngineNode implements Node {
+  get store(): ClusterStore | null {
+    return null;
+  }
+
+  get isEnding(): boolean {
+    return this.#hasEnded;
+  }
+
+  get subscriptions(): number {
+    return 0;
+  }
+
   /** Null until it is open. */
   #driver: Driver | null = null;
   #hasEnded = false;
   readonly #keys: string[];
+  protected readonly environment: Environment;
 
   constructor(
     readonly number: number,
     readonly shape: ClusterShape,
     readonly disk: MemoryDisk,
     readonly surroundings: Surroundings,
-    facts: Facts,
-    opened: () => void,
   ) {
     this.#keys = keysOf(shape.partitionCount);
-    this.#open(facts).then(opened, (error) => this.#end(error));
+    const { chance } = surroundings;
+    this.environment = {
+      now: () => 1_700_000_000_000 + surroundings.now(),
+      monotonic: () => surroundings.now(),
+      random: (bytes) => chance.fill(bytes),
+      pause: () => new Promise((resolve) => surroundings.after(1, resolve)),
+      fatal: (reason) => {
+        this.end(reason);
+        throw reason;
+      },
+    };
+  }
+
+  protected get driver(): Driver | null {
+    return this.#driver;
+  }
+
+  keyOf(partition: number): string {
+    return this.#keys[partition]!;
   }
 
   /** The process ends for `reason`: a disk that failed it, or a fault of the program. */
-  #end(reason: Error): void {
+  end(reason: Error): void {
     if (this.#hasEnded || this.disk.isGone) return;
     this.#hasEnded = true;
     if (this.disk.failedSyncs > 0) this.surroundings.after(0, () => this.surroundings.die());
     else this.surroundings.broke(reason);
   }
 
-  async #open({ wasSpoiled, ...facts }: Facts): Promise<void> {
-    const { shape, number, surroundings, disk } = this;
+  async open({ wasSpoiled, ...facts }: Facts): Promise<void> {
+    const { shape, number, surroundings, disk, environment } = this;
     const { chance, witness } = surroundings;
-    const environment: Environment = {
-      now: () => 1_700_000_000_000 + surroundings.now(),
-      monotonic: () => surroundings.now(),
-      random: (bytes) => chance.fill(bytes),
-      pause: () => new Promise((resolve) => surroundings.after(1, resolve)),
-      fatal: (reason) => {
-        this.#end(reason);
-        throw reason;
-      },
-    };
+    this.begin();
     const log: Log = (level, message, facts) => {
       if (level !== "error" || wasSpoiled || disk.isGone) return;
       surroundings.broke(new Error(`Nobody has spoiled the disk of node ${number}: ${message}: ${facts?.reason}`));
     };
     const options = {
       ...{ shape, node: number, ...facts, environment, observer: witness },
-      send: (to: number, packet: Packet) => surroundings.send(to, packet),
-      timers: {
-        after: (milliseconds: number, action: () => void) => {
-          let isOff = false;
-          surroundings.after(milliseconds, () => isOff || action());
-          return () => isOff = true;
-        },
-      },
+      send: (to: number, packet: Packet) => this.send(to, packet),
+      timers: timersOf(surroundings),
       forcesRecovery: true,
       limits: limitsOf(chance),
     };
@@ -189,7 +211,21 @@ class EngineNode implements Node {
         segmentBytes: shape.segmentBytes,
         ...{ journalBytes: 32 * 1024, cacheBytes: 64 * 1024, tailBytes: 4000, headBytes: 16 * 1024, reserveBytes: 0 },
       });
-    this.#driver = await Driver.open(options, open);
+    const driver = await Driver.open(options, open);
+    this.#driver = driver;
+    await this.opened(driver);
+  }
+
+  // What a node has beside its replicas.
+
+  protected begin(): void {}
+
+  protected opened(_driver: Driver): Promise<void> {
+    return Promise.resolve();
+  }
+
+  protected send(to: number, packet: Packet): void {
+    this.surroundings.send(to, packet);
   }
 
   receive(packet: Packet): void {
@@ -200,13 +236,9 @@ class EngineNode implements Node {
     this.#driver?.tick();
   }
 
-  append({ partition, events, expected }: AppendRequest, answer: (answer: Answer, end: number) => void): void {
-    const driver = this.#driver;
-    if (driver === null) return answer({ kind: "refused", why: "not open" }, 0);
-    const partitionKey = this.#keys[partition]!;
-    const bucket = bucketOf(partition, this.shape.bucketCount);
-    const committedEnd = () => driver.replica(bucket)?.commitEnd ?? 0;
-    const transaction = {
+  protected transactionOf({ partition, events, expected }: AppendRequest): Transaction {
+    const partitionKey = this.keyOf(partition);
+    return {
       partitionKey,
       events: events.map(({ id, stream }, i) => ({
         streamId: stream,
@@ -215,7 +247,14 @@ class EngineNode implements Node {
         ...(i === 0 && expected !== null && { expectedVersion: expected === -1 ? "empty" as const : expected }),
       })),
     };
-    driver.store.appendFor(transaction, {
+  }
+
+  append(request: AppendRequest, answer: (answer: Answer, end: number) => void): void {
+    const driver = this.#driver;
+    if (driver === null) return answer({ kind: "refused", why: "not open" }, 0);
+    const bucket = bucketOf(request.partition, this.shape.bucketCount);
+    const committedEnd = () => driver.replica(bucket)?.commitEnd ?? 0;
+    driver.store.appendFor(this.transactionOf(request), {
       stored: ({ firstSequence }) => answer({ kind: "ok", firstSequence }, committedEnd()),
       refused: (error) => {
         if (error instanceof WrongExpectedVersion) {
@@ -245,6 +284,12 @@ class EngineNode implements Node {
       return null;
     }
     return seen(records);
+  }
+
+  headOf(partition: number): number | null {
+    const bucket = bucketOf(partition, this.shape.bucketCount);
+    if (this.#driver === null || (this.#driver.replica(bucket)?.role ?? "recovering") === "recovering") return null;
+    return this.#driver.store.replicated(bucket).nextSequence(partition);
   }
 
   readEnd(bucket: number, answer: (end: number | null) => void): void {
@@ -299,7 +344,7 @@ class EngineNode implements Node {
 const DEFINITE = ["NotLeader", "TryAgain", "TooFewReplicas", "DiskFull", "StoreClosed", "Damaged"];
 
 /** Events of one transaction stand one after the other. */
-function seen(records: readonly EventRecord[]): SeenEvent[] {
+export function seen(records: readonly EventRecord[]): SeenEvent[] {
   return records.map(({ name: id, streamId: stream, version, sequence, transactionId }, i) => {
     let first = i;
     while (records[first - 1]?.transactionId === transactionId) first--;
@@ -310,7 +355,7 @@ function seen(records: readonly EventRecord[]): SeenEvent[] {
 }
 
 /** A partition key for each partition. */
-function keysOf(partitionCount: number): string[] {
+export function keysOf(partitionCount: number): string[] {
   const keys: string[] = [];
   const bytes = new Uint8Array(16).fill(0x11);
   bytes[6] = 0x41;
@@ -327,7 +372,7 @@ function keysOf(partitionCount: number): string[] {
 }
 
 /** An event id that is made of a short text, and carries the hash of its partition key. */
-function eventIdOf(id: string, partitionKey: string): Uint8Array {
+export function eventIdOf(id: string, partitionKey: string): Uint8Array {
   const bytes = new Uint8Array(16);
   const key = Uint8Array.from(partitionKey.replaceAll("-", "").match(/../g)!, (hex) => parseInt(hex, 16));
   const text = new TextEncoder().encode(id);
@@ -345,4 +390,15 @@ function eventIdOf(id: string, partitionKey: string): Uint8Array {
   bytes[9] = key[9]!;
   bytes[10] = key[10]! & 0xc0 | bytes[10]! & 0x3f;
   return bytes;
+}
+
+/** Timers of the world. */
+export function timersOf(surroundings: Pick<Surroundings, "after">): Timers {
+  return {
+    after(milliseconds, action) {
+      let isCancelled = false;
+      surroundings.after(Math.max(0, milliseconds), () => isCancelled ? undefined : action());
+      return () => isCancelled = true;
+    },
+  };
 }

@@ -129,6 +129,9 @@ interface DiskFaults {
 }
 
 class ModelNode implements Node {
+  readonly store = null;
+  readonly isEnding = false;
+  readonly subscriptions = 0;
   readonly boot: number;
   readonly #replicas = new Map<number, ModelReplica>();
   #syncing = false;
@@ -160,6 +163,10 @@ class ModelNode implements Node {
 
   read(partition: number, from: number): SeenEvent[] | null {
     return this.#replicas.get(bucketOf(partition, this.shape.bucketCount))?.read(partition, from) ?? null;
+  }
+
+  headOf(partition: number): number | null {
+    return this.read(partition, 0)?.length ?? null;
   }
 
   readEnd(bucket: number, answer: (end: number | null) => void): void {

@@ -10,9 +10,11 @@
 import type { Chance } from "../../core/chance.ts";
 import type { Chain } from "../consensus/entries.ts";
 import type { Role } from "../consensus/replica_state.ts";
+import type { ClusterStore } from "../cluster.ts";
 import type { SeenEvent } from "../history_checker.ts";
 import type { Observer } from "../driver.ts";
 import type { Packet } from "../messages.ts";
+import type { Transport } from "../transport.ts";
 
 /** An event that a client wants stored. Ids are unique to an operation, and the same at every try of it. */
 export interface WantedEvent {
@@ -39,9 +41,14 @@ export type Answer =
 export interface Surroundings {
   send(to: number, packet: Packet): void;
   /** Calls back after some time, unless the process has ended by then. */
-  after(milliseconds: number, action: () => void): void;
+  /** An action that returns false did nothing. */
+  after(milliseconds: number, action: () => unknown): void;
   /** The clock of this node. */
   now(): number;
+  /** As that, but it only rises. */
+  monotonic(): number;
+  /** Links to the other nodes, for a process that uses them. */
+  transport(): Transport;
   readonly chance: Chance;
   readonly witness: Witness;
   /** The process ends itself: a sync failed. */
@@ -72,11 +79,19 @@ export interface Node {
   append(request: AppendRequest, answer: (answer: Answer, end: number) => void): void;
   /** Events of a partition from a sequence on, as far as they may be read here; null where this node has no replica. */
   read(partition: number, from: number): SeenEvent[] | null;
+  /** One past the last sequence that may be read of a partition here; null where that is for others to say. */
+  headOf(partition: number): number | null;
   /** Up to which end one must read to see all that was acknowledged before now. */
   readEnd(bucket: number, answer: (end: number | null) => void): void;
   /** It is about to be stopped. */
   handOver(): void;
   view(bucket: number): ReplicaView | null;
+  /** The store over all nodes; null where there is none, or not yet. */
+  readonly store: ClusterStore | null;
+  /** The process ends itself: what it says now counts for nothing. */
+  readonly isEnding: boolean;
+  /** Subscriptions of its own replicas that are open. */
+  readonly subscriptions: number;
 }
 
 export type Death = "kill" | "power cut";

@@ -18,7 +18,7 @@ export class Wire {
   packets = 0;
 
   /** What a model sends must become bytes first; the engine has them. */
-  constructor(shape: ClusterShape, private readonly cast: "model" | "engine") {
+  constructor(shape: ClusterShape, private readonly cast: "model" | "engine" | "node") {
     this.#shape = shape;
     this.#encoder = new MessageEncoder(shape);
     this.#decoders = Array.from({ length: shape.nodeCount }, (_, node) => new MessageDecoder(shape, node));
@@ -39,7 +39,7 @@ export class Wire {
     if (message.kind === "heartbeat" || message.kind === "heartbeatReply") {
       return { kind: "heartbeats", beats: [{ bucket, from, message }] };
     }
-    if (!("entries" in message) || this.cast === "engine") return { kind: "replica", bucket, from, message };
+    if (!("entries" in message) || this.cast !== "model") return { kind: "replica", bucket, from, message };
     const entries = framesOf(message.entries as ModelEntries, bucket, this.#shape.bucketCount);
     return { kind: "replica", bucket, from, message: { ...message, entries } };
   }
@@ -52,7 +52,7 @@ export class Wire {
     }
     assert.equal(message.kind, "replica");
     const { bucket, from, message: said } = message as Packet;
-    if (!("entries" in said) || this.cast === "engine") return { bucket, from, message: said };
+    if (!("entries" in said) || this.cast !== "model") return { bucket, from, message: said };
     return { bucket, from, message: { ...said, entries: modelEntriesOf(said.entries as FrameEntries) } };
   }
 }

@@ -15,11 +15,14 @@ import { type ClusterShape, replicasOf, replicasOfPartition } from "../consensus
 import { History, type SeenEvent } from "../history_checker.ts";
 import type { Packet } from "../messages.ts";
 import { Client, type Cluster } from "./client.ts";
+import { Crowd, type Life, type Stage } from "./crowd.ts";
 import { EngineMachine } from "./engine_node.ts";
+import { Links } from "./links.ts";
 import { ModelMachine } from "./model_node.ts";
 import { Network } from "./network.ts";
 import type { Answer, AppendRequest, Death, Machine, Node } from "./node.ts";
 import { Oversight } from "./oversight.ts";
+import { StoreMachine, storeSettingsOf } from "./store_node.ts";
 import { describe, type Direction, type Fault, LEADER, type Story } from "./story.ts";
 import { Wire } from "./wire.ts";
 
@@ -32,6 +35,8 @@ const LAME_MS = 12_000;
 const TURNOVER_MS = 2000;
 /** Then clients append so long, and everything must stay well. */
 const CALM_MS = 3000;
+/** So long it may take until every node has answered for all, and until all followers have all. */
+const SERVING_MS = 20_000;
 /** A client's way to a node and back: each at most. */
 const CLIENT_MS_MAX = 5;
 const EVENTS_MAX = 5_000_000;
@@ -62,8 +67,8 @@ const model: MachineMaker = (number, shape, chance) => new ModelMachine(number, 
 
 const engine: MachineMaker = (number, shape, chance) => new EngineMachine(number, shape, chance);
 
-/** What takes the nodes' places: the protocol on a modelled log, or engine and driver. */
-export type Cast = "model" | "engine";
+/** What takes the nodes' places: the protocol on a modelled log, engine and driver, or all of a node but its sockets. */
+export type Cast = "model" | "engine" | "node";
 
 /** @throws {Broken} */
 export async function play(story: Story, cast: Cast = "model"): Promise<Played> {
@@ -77,25 +82,26 @@ export async function play(story: Story, cast: Cast = "model"): Promise<Played> 
 }
 
 /** One process. */
-interface Life {
+interface OwnLife extends Life {
   node: Node;
-  isPaused: boolean;
   /** What came while it was paused. */
   missed: (() => void)[];
 }
 
 interface Place {
   machine: Machine;
-  life: Life | null;
+  life: OwnLife | null;
   /** Its clock: offset and rate against the world's. */
   offsetMs: number;
+  /** Of a clock that does not jump. */
+  steadyMs: number;
   rate: number;
   saved: unknown;
   lives: number;
   downUntil: number;
 }
 
-class World implements Cluster {
+class World implements Cluster, Stage {
   nowMs = 0;
   readonly trace: string[] = [];
   readonly #story: Story;
@@ -103,11 +109,15 @@ class World implements Cluster {
   readonly #chance: Chance;
   readonly #queue = new Queue();
   readonly #network: Network;
+  readonly #links: Links;
   readonly #wire: Wire | null;
   readonly #oversight: Oversight;
   readonly #history = new History();
   readonly #clients: Client[];
+  readonly #crowd: Crowd | null;
   readonly #places: Place[];
+  readonly #all: readonly number[];
+  readonly asksAnybody: boolean;
   /** By bucket: the end below which all was acknowledged to clients. */
   readonly #ackedEnds: number[];
   calm = false;
@@ -115,18 +125,25 @@ class World implements Cluster {
 
   constructor(story: Story, cast: Cast) {
     const { sizes, seed } = story;
-    const make = cast === "model" ? model : engine;
-    this.#isEngine = cast === "engine";
+    this.#isReal = cast !== "model";
+    this.asksAnybody = cast === "node";
     this.#story = story;
     this.#shape = { clusterId: "simulated", segmentBytes: SEGMENT_BYTES[seed % 3]!, ...sizes };
     this.#chance = new Chance(seed + 0x5eed);
     this.#network = new Network(new Chance(seed + 1), (milliseconds, action) => this.after(milliseconds, action));
-    this.#wire = new Chance(seed + 300).oneIn(WIRE_ONE_IN) ? new Wire(this.#shape, cast) : null;
+    this.#links = new Links(
+      ...[sizes.nodeCount, this.#network, new Chance(seed + 400)] as const,
+      ...[() => this.nowMs, (milliseconds: number, action: () => void) => this.after(milliseconds, action)] as const,
+    );
     this.#oversight = new Oversight(this.#shape);
+    const make = this.#maker(cast);
+    this.#wire = new Chance(seed + 300).oneIn(WIRE_ONE_IN) ? new Wire(this.#shape, cast) : null;
+    this.#all = Array.from({ length: sizes.nodeCount }, (_, number) => number);
+    this.#crowd = cast === "node" ? new Crowd(this, this.#shape, this.#history, seed + 600) : null;
     this.#ackedEnds = new Array(sizes.bucketCount).fill(0);
     this.#places = Array.from({ length: sizes.nodeCount }, (_, number) => ({
       machine: make(number, this.#shape, new Chance(seed + 100 + number)),
-      ...{ life: null, offsetMs: 1e6 * (number + 1), rate: 1, saved: null, lives: 0, downUntil: 0 },
+      ...{ life: null, offsetMs: 1e6 * (number + 1), steadyMs: 0, rate: 1, saved: null, lives: 0, downUntil: 0 },
     }));
     this.#clients = Array.from(
       { length: sizes.clients },
@@ -134,11 +151,23 @@ class World implements Cluster {
     );
   }
 
+  #maker(cast: Cast): MachineMaker {
+    if (cast !== "node") return cast === "model" ? model : engine;
+    const settings = storeSettingsOf(new Chance(this.#story.seed + 500));
+    if (settings.replicasOverLinks) this.#oversight.count("stories with replicas over links");
+    return (number, shape, chance) => new StoreMachine(number, shape, chance, settings);
+  }
+
   played(): Played {
     const counts = new Map(this.#oversight.counts);
     counts.set("packets", this.#network.sent);
     counts.set("packets lost", this.#network.lost);
     counts.set("packets through bytes", this.#wire?.packets ?? 0);
+    if (this.#crowd !== null) {
+      for (const [what, count] of Object.entries(this.#links.counts)) {
+        counts.set(what, count);
+      }
+    }
     const acknowledged = this.#clients.reduce((sum, client) => sum + client.acknowledged, 0);
     return {
       steps: this.#steps,
@@ -156,6 +185,7 @@ class World implements Cluster {
     for (const client of this.#clients) client.begin(() => this.calm && this.#isOver);
     for (const fault of faults) this.#queue.push(fault.atMs, () => this.#meet(fault));
     this.#readSometimes();
+    this.#crowd?.start();
     await this.#runUntil(faultyMs);
     this.#heal();
     await this.#runUntil(faultyMs + HEALING_MS, () => this.#isHealed());
@@ -164,24 +194,40 @@ class World implements Cluster {
     await this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed());
     assert.ok(this.#isHealed(), `when the last node heard again: ${this.#whatIsNotHealed()}`);
     await this.#runUntil(this.nowMs + CALM_MS);
+    if (this.#crowd !== null) await this.#serveAll(this.#crowd);
     this.#isOver = true;
-    await this.#runUntil(
-      this.nowMs + HEALING_MS,
-      () => this.#isHealed() && this.#clients.every(({ isIdle }) => isIdle),
-    );
-    assert.ok(
-      this.#clients.every(({ isIdle }) => isIdle),
-      "a client waits for its answer, and nothing is wrong any more",
-    );
+    const areIdle = () => this.#clients.every(({ isIdle }) => isIdle) && (this.#crowd?.isIdle ?? true);
+    await this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed() && areIdle());
+    assert.ok(areIdle(), "a client waits for its answer, and nothing is wrong any more");
     assert.ok(this.#isHealed(), `in the end: ${this.#whatIsNotHealed()}`);
+    if (this.#crowd !== null) await this.#clearUp(this.#crowd);
     this.#judge();
+    await this.#crowd?.judge();
+  }
+
+  /** Every node answers for all. */
+  async #serveAll(crowd: Crowd): Promise<void> {
+    const left = crowd.probe();
+    await this.#runUntil(this.nowMs + SERVING_MS, () => left.size === 0);
+    assert.ok(left.size === 0, `nothing is wrong any more, and no answer comes from ${[...left].join(", ")}`);
+  }
+
+  /** Who follows has all that there is; and when he has left, nothing is left of what nobody waits for. */
+  async #clearUp(crowd: Crowd): Promise<void> {
+    await this.#runUntil(this.nowMs + SERVING_MS, () => crowd.whoLacks() === null);
+    assert.ok(crowd.whoLacks() === null, `nothing is wrong any more, and ${crowd.whoLacks()}`);
+    crowd.isEnd = true;
+    await this.#runUntil(this.nowMs + SERVING_MS, () => crowd.isEmpty);
+    assert.ok(crowd.isEmpty, "a follower does not come to his end");
+    await this.#runUntil(this.nowMs + SERVING_MS, () => crowd.whatIsOpen() === null);
+    assert.ok(crowd.whatIsOpen() === null, `nobody wants anything any more, and ${crowd.whatIsOpen()}`);
   }
 
   /** The leader is deaf, or mute, or both, and does not come back: the others must have another one. */
   async #lameOne(): Promise<void> {
     if (this.#shape.replicationFactor < 3) return;
     const lame = this.#leader();
-    const links = this.#links(lame, (["in", "out", "both"] as const)[this.#story.seed % 3]!);
+    const links = this.#linesOf(lame, (["in", "out", "both"] as const)[this.#story.seed % 3]!);
     for (const [from, to] of links) this.#network.cut(from, to);
     this.#note(`node ${lame} is lame`);
     const others = () =>
@@ -198,7 +244,8 @@ class World implements Cluster {
   }
 
   #isOver = false;
-  readonly #isEngine: boolean;
+  /** Promises have to be waited for. */
+  readonly #isReal: boolean;
   /** What a node should not have ended for. */
   #broken: Error | null = null;
 
@@ -212,8 +259,7 @@ class World implements Cluster {
         checked = at;
         if (enough()) return;
       }
-      this.#queue.pop()();
-      if (this.#isEngine) await settled();
+      if (this.#queue.pop()() !== false && this.#isReal) await settled();
       if (this.#broken !== null) throw this.#broken;
       assert.ok(++this.#steps < EVENTS_MAX, "it goes round and round");
     }
@@ -226,51 +272,82 @@ class World implements Cluster {
     return this.nowMs;
   }
 
-  after(milliseconds: number, action: () => void): void {
+  after(milliseconds: number, action: () => unknown): void {
     this.#queue.push(this.nowMs + milliseconds, action);
   }
 
-  replicasOf(partition: number): number[] {
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  nodesFor(partition: number): readonly number[] {
+    return this.asksAnybody ? this.#all : this.#replicasOf(partition);
+  }
+
+  #replicasOf(partition: number): number[] {
     return replicasOfPartition(partition, this.#shape);
   }
 
+  lifeOf(node: number): Life | null {
+    return this.#places[node]!.life;
+  }
+
+  count(what: string): void {
+    this.#oversight.count(what);
+  }
+
+  broke(reason: Error): void {
+    this.#broken ??= reason;
+  }
+
   append(number: number, request: AppendRequest, answer: (answer: Answer) => void): void {
+    this.appendAll(number, [request], (_, told) => answer(told));
+  }
+
+  appendAll(number: number, requests: readonly AppendRequest[], answer: (i: number, answer: Answer) => void): void {
     const wayMs = () => 1 + this.#chance.below(CLIENT_MS_MAX);
+    for (const request of requests) this.#crowd?.asked(request);
     this.after(wayMs(), () => {
       const { life } = this.#places[number]!;
-      if (life === null) return answer({ kind: "refused", why: "no connection" });
-      this.#reach(life, () =>
-        life.node.append(request, (told, end) => {
-          if (told.kind === "wrong version") this.#holdVersion(life.node, request, told.current);
-          this.after(wayMs(), () => {
-            if (told.kind === "ok") {
-              const bucket = bucketOf(request.partition, this.#shape.bucketCount);
-              this.#ackedEnds[bucket] = Math.max(this.#ackedEnds[bucket]!, end);
-            }
-            answer(told);
-          });
-        }));
+      for (const [i, request] of requests.entries()) {
+        if (life === null) {
+          answer(i, { kind: "refused", why: "no connection" });
+          continue;
+        }
+        this.reach(life, () =>
+          life.node.append(request, (told, end) => {
+            if (told.kind === "wrong version") this.#holdVersion(life.node, request, told.current);
+            this.after(wayMs(), () => {
+              if (told.kind === "ok") {
+                const bucket = bucketOf(request.partition, this.#shape.bucketCount);
+                this.#ackedEnds[bucket] = Math.max(this.#ackedEnds[bucket]!, end);
+                this.#crowd?.acknowledged(request, told.firstSequence);
+              }
+              answer(i, told);
+            });
+          }));
+      }
     });
   }
 
-  /** A refusal rests on what can be read. */
+  /** A refusal rests on what can be read: where it was decided, which another node may have done. */
   #holdVersion(node: Node, { partition, events }: AppendRequest, current: number): void {
+    if (current === -1) return;
     const { stream } = events[0]!;
+    const isDecidedHere = node.view(bucketOf(partition, this.#shape.bucketCount))?.role === "serving";
+    if (this.asksAnybody && !isDecidedHere) return; // In the end it is held to what there is.
     const isThere = node.read(partition, 0)!.some((event) => event.stream === stream && event.version === current);
-    assert.ok(
-      isThere || current === -1,
-      `an append was refused by version ${current} of ${stream}, which is not committed`,
-    );
+    assert.ok(isThere, `an append was refused by version ${current} of ${stream}, which is not committed`);
   }
 
   /** Now, or when it goes on. */
-  #reach(life: Life, action: () => void): void {
-    if (life.isPaused) life.missed.push(action);
+  reach(life: Life, action: () => void): void {
+    if (life.isPaused) (life as OwnLife).missed.push(action);
     else action();
   }
 
   /** It was paused, and is in the middle of what it was about to do: unless it is dead by now. */
-  #goOn(number: number, life: Life): void {
+  #goOn(number: number, life: OwnLife): void {
     life.isPaused = false;
     for (const action of life.missed.splice(0)) if (this.#places[number]!.life === life) action();
   }
@@ -283,9 +360,15 @@ class World implements Cluster {
     const place = this.#places[number]!;
     if (place.life !== null || this.nowMs < place.downUntil) return;
     this.#note(`node ${number} starts`);
-    const life: Life = { node: null as unknown as Node, isPaused: false, missed: [] };
-    const lives = (action: () => void) => () => {
-      if (place.life === life) this.#reach(life, () => place.life === life && action());
+    const name = `node ${number} life ${place.lives + 1}`;
+    const life: OwnLife = {
+      ...{ name, node: null as unknown as Node, isPaused: false, missed: [], mourners: new Set<() => void>() },
+    };
+    const lives = (action: () => unknown) => () => {
+      if (place.life !== life) return false;
+      if (!life.isPaused) return action();
+      life.missed.push(() => place.life === life && action());
+      return false;
     };
     place.life = life;
     life.node = place.machine.start({
@@ -295,13 +378,20 @@ class World implements Cluster {
       },
       after: (milliseconds, action) => this.after(milliseconds, lives(action)),
       now: () => this.#clock(place),
+      monotonic: () => this.nowMs * place.rate + place.steadyMs,
+      transport: () =>
+        this.#links.transport(number, {
+          reach: (action) => void lives(action)(),
+          isPaused: () => life.isPaused,
+          broke: (reason) => this.broke(reason),
+        }),
       chance: new Chance(this.#story.seed + 1000 * (number + 1) + place.lives++),
       witness: this.#oversight,
       die: () => {
         this.#oversight.count("failed sync");
         this.#crash(number, "power cut", 500);
       },
-      broke: (reason) => this.#broken ??= reason,
+      broke: (reason) => this.broke(reason),
     });
     const tick = () => {
       life.node.tick();
@@ -312,7 +402,7 @@ class World implements Cluster {
 
   #deliver(to: number, packet: Packet): void {
     const { life } = this.#places[to]!;
-    if (life !== null) this.#reach(life, () => life.node.receive(packet));
+    if (life !== null) this.reach(life, () => life.node.receive(packet));
   }
 
   // ---- Faults --------------------------------------------------------------------------------------------------------
@@ -330,7 +420,7 @@ class World implements Cluster {
     return leader;
   }
 
-  #links(node: number, direction: Direction): [number, number][] {
+  #linesOf(node: number, direction: Direction): [number, number][] {
     const others = [...this.#places.keys()].filter((other) => other !== node);
     return [
       ...(direction === "in" ? [] : others.map((other): [number, number] => [node, other])),
@@ -370,7 +460,7 @@ class World implements Cluster {
         this.#cut(fault.links, fault.cutMs);
         return fault.links.length > 0;
       case "isolate":
-        this.#cut(this.#links(fault.node, fault.direction), fault.cutMs);
+        this.#cut(this.#linesOf(fault.node, fault.direction), fault.cutMs);
         return this.#places.length > 1;
       case "weather":
         this.#network.weather = fault;
@@ -418,6 +508,7 @@ class World implements Cluster {
       case "clock": {
         const place = this.#places[fault.node]!;
         const before = this.#clock(place);
+        place.steadyMs += this.nowMs * (place.rate - fault.ratePercent / 100);
         place.rate = fault.ratePercent / 100;
         place.offsetMs = before + fault.jumpMs - this.nowMs * place.rate;
         return true;
@@ -442,7 +533,7 @@ class World implements Cluster {
   #stop(number: number, downMs: number, handsOver: boolean): boolean {
     const { life } = this.#places[number]!;
     if (life === null) return false;
-    if (handsOver) this.#reach(life, () => life.node.handOver());
+    if (handsOver) this.reach(life, () => life.node.handOver());
     this.after(handsOver ? 1000 : 0, () => {
       if (!this.calm && this.#places[number]!.life === life) this.#crash(number, "kill", downMs);
     });
@@ -455,7 +546,11 @@ class World implements Cluster {
     this.#queue.push(place.downUntil, () => this.#start(number));
     if (place.life === null) return false;
     this.#note(`node ${number} is gone`);
+    const { life } = place;
+    this.#crowd?.dies(life);
     place.life = null;
+    this.#links.died(number, death === "kill");
+    for (const told of life.mourners) told();
     place.machine.crash(death, this.#chance);
     this.#oversight.crashed(number);
     return true;
@@ -553,7 +648,7 @@ class World implements Cluster {
     }
     const partitions = new Map<number, readonly SeenEvent[]>();
     for (let partition = 0; partition < this.#shape.partitionCount; partition++) {
-      const all = this.replicasOf(partition).map((node) => this.#places[node]!.life!.node.read(partition, 0)!);
+      const all = this.#replicasOf(partition).map((node) => this.#places[node]!.life!.node.read(partition, 0)!);
       for (const other of all) assert.deepEqual(other, all[0], `the replicas of partition ${partition} are not equal`);
       partitions.set(partition, all[0]!);
     }
@@ -573,14 +668,14 @@ function settled(): Promise<void> {
 
 /** What happens when: a heap by time, and of the same time in the order in which it was put in. */
 class Queue {
-  readonly #heap: { at: number; order: number; action: () => void }[] = [];
+  readonly #heap: { at: number; order: number; action: () => unknown }[] = [];
   #order = 0;
 
   get nextAt(): number {
     return this.#heap[0]?.at ?? Infinity;
   }
 
-  push(at: number, action: () => void): void {
+  push(at: number, action: () => unknown): void {
     const heap = this.#heap;
     const item = { at, order: this.#order++, action };
     let i = heap.length;
@@ -594,7 +689,7 @@ class Queue {
     heap[i] = item;
   }
 
-  pop(): () => void {
+  pop(): () => unknown {
     const heap = this.#heap;
     const { action } = heap[0]!;
     const last = heap.pop()!;
