@@ -202,21 +202,24 @@ class Program {
   }
 
   #listenToSignals(): void {
-    const codes = Deno.build.os === "windows" ? { SIGINT: 130, SIGBREAK: 131 } : { SIGINT: 130, SIGTERM: 143 };
+    const codes = Deno.build.os === "windows"
+      ? { SIGINT: 130, SIGBREAK: 131 }
+      : { SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 };
     for (const [signal, code] of Object.entries(codes)) {
       Deno.addSignalListener(signal as Deno.Signal, () => {
         // A second one waits for nothing, whatever the Worker does.
         if (this.#draining || this.#command.name !== "serve") Deno.exit(code);
         this.#log("info", `${signal}: stopping`);
-        this.#drain();
+        this.#drain(signal !== "SIGQUIT");
       });
     }
   }
 
-  #drain(): void {
+  /** Without handing over what other nodes would lead, where these stop as well. */
+  #drain(handOver = true): void {
     if (this.#draining) return;
     this.#draining = true;
-    this.#tell({ type: "drain" });
+    this.#tell({ type: "drain", handOver });
     const msMax = this.#options.values["shutdown.timeout_ms"];
     setTimeout(() => this.#end("internal", `The server did not stop within ${msMax} ms`), msMax);
   }
@@ -259,12 +262,13 @@ function greeting(dir: string, address: string, partitions: number, buckets: num
 }
 
 async function initCluster(command: ClusterInit, options: Options): Promise<void> {
-  // libp2p is about to be loaded, and makes keys in this thread.
-  for (const name of ["net", "env", "run", "ffi", "sys"] as const) await Deno.permissions.revoke({ name });
+  // libp2p is about to be loaded, and makes keys in this thread. How full the disk is must be known for copies.
+  for (const name of ["net", "env", "run", "ffi"] as const) await Deno.permissions.revoke({ name });
   const { describeCluster, initCluster } = await import("./program/cluster_init.ts");
   const { identityIn } = await import("./net/libp2p_transport.ts");
   try {
-    await print(describeCluster(await initCluster(command, options, identityIn), VERSION));
+    const say = (line: string) => console.error(line);
+    await print(describeCluster(await initCluster(command, options, identityIn, say), VERSION));
   } catch (error) {
     endFor(error);
   }

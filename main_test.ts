@@ -77,7 +77,7 @@ Deno.test("main: makes a store, says so once, and has after kill -9 what it ackn
     assert.equal(server.output.includes("made a new store"), false);
   }));
 
-for (const signal of ["SIGTERM", "SIGINT"] as const) {
+for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) {
   Deno.test(`main: ${signal} answers what is in flight, closes and ends with 0`, () =>
     withFolder(async (folder) => {
       let answered = 0;
@@ -394,13 +394,39 @@ Deno.test("main: permissions names what the settings need, and what it names is 
     assert.match(started.greeting, /made a new store/);
   }));
 
+/** Three nodes on one disk need not take room as three machines would. */
+const SMALL = ["--journal-size-bytes", "1MiB"];
+
+/** A client of a node that has stored an event: all buckets may be without a leader at first, so it asks again. */
+async function served(server: ServerProcess, stream: string): Promise<Client> {
+  const client = await Client.connect(server.address);
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    try {
+      await client.call("EAPPEND", stream, "n");
+      return client;
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+    }
+  }
+}
+
+function disposing(servers: ServerProcess[]): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      for (const server of servers) await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
 /** Makes a cluster of three nodes on loopback; returns the ports of the nodes and of their clients. */
-async function makeCluster(dir: string): Promise<{ nodes: number[]; clients: number[] }> {
+async function makeCluster(dir: string, ...flags: string[]): Promise<{ nodes: number[]; clients: number[] }> {
   const ports = Array.from({ length: 6 }, freePort);
   const [nodes, clients] = [ports.slice(0, 3), ports.slice(3)];
   const list = (some: number[]) => some.map((port) => `127.0.0.1:${port}`).join(",");
-  const made = await run("cluster", "init", "--dir", dir, "--nodes", list(nodes), "--clients", list(clients));
-  assert.deepEqual([made.code, made.stderr], [0, ""]);
+  const made = await run("cluster", "init", "--dir", dir, "--nodes", list(nodes), "--clients", list(clients), ...flags);
+  assert.equal(made.code, 0, made.stderr);
+  if (flags.length === 0) assert.equal(made.stderr, "");
   assert.match(made.stdout, /^Esker .* made a cluster of 3 nodes: 32 partitions in 4 buckets, 3 copies of each/);
   return { nodes, clients };
 }
@@ -415,14 +441,88 @@ Deno.test("main: cluster init makes folders that serve takes for nodes, with per
     const again = await run("cluster", "init", "--dir", `${above}/c`, "--nodes", "a:1");
     assert.deepEqual([again.code, again.stdout], [EXIT_CODES.usage.code, ""]);
     assert.match(again.stderr, /^esker: --dir .* must be missing or empty: it has node-\d\n$/);
-    // Until replicas run on the engine this is as far as a node comes.
-    const served = await run("-d", folder);
-    assert.match(messages(served.stderr)[0]!, /^Node 1 of 3 is configured well, but .* cannot serve in a cluster yet$/);
+    // Alone it answers, and says that it can store nothing: the others are not there.
+    await using server = await ServerProcess.start({ command: COMMAND, folder, port: clients[1]! });
+    using client = await Client.connect(server.address);
+    await assert.rejects(client.call("EAPPEND", "s", "n"), /^ReplyError: (CLUSTERDOWN|TRYAGAIN|INSUFFICIENTREPLICAS) /);
+    assert.equal(await server.stop(), 0, server.output);
+    // What it was told of its first start holds for that one alone.
+    assert.deepEqual(
+      [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => /^cluster/.test(name)).sort(),
+      [
+        ...["cluster.json", "cluster.meta.json", "cluster.secret"],
+      ],
+    );
+  }));
+
+Deno.test("main: a store that was alone becomes a cluster, of which each node has all that it had", () =>
+  withFolder(async (above) => {
+    const store = `${above}/store`;
+    {
+      await using alone = await ServerProcess.start({ command: COMMAND, folder: store, flags: SMALL });
+      using client = await Client.connect(alone.address);
+      for (let i = 0; i < 200; i++) await client.call("EAPPEND", `s-${i % 20}`, "n", "PAYLOAD", String(i));
+      assert.equal(await alone.stop(), 0);
+    }
+    const { clients } = await makeCluster(`${above}/c`, "--adopt", store);
+    const folders = [store, `${above}/c/node-1`, `${above}/c/node-2`];
+    const start = async () => {
+      const servers = folders.map((folder, i) =>
+        ServerProcess.spawn({ command: COMMAND, folder, port: clients[i]!, flags: SMALL })
+      );
+      await Promise.all(servers.map((server) => server.answers()));
+      return servers;
+    };
+    /** What each node has, by itself, of each partition. */
+    const all = async (servers: ServerProcess[]) => {
+      const read = servers.map(async ({ address }) => {
+        using client = await Client.connect(address);
+        const ids: string[] = [];
+        for (let partition = 0; partition < 32; partition++) {
+          const { events } = await client.call("EPSCAN", partition, "-", "+", "COUNT", 1000) as {
+            events: { event_id: string }[];
+          };
+          ids.push(...events.map(({ event_id }) => event_id));
+        }
+        return ids;
+      });
+      return await Promise.all(read);
+    };
+    let before: string[];
+    {
+      const servers = await start();
+      await using _stack = disposing(servers);
+      const [first, ...others] = await all(servers);
+      assert.equal(first!.length, 200);
+      for (const other of others) assert.deepEqual(other, first);
+      const client = await served(servers[1]!, "more");
+      const { partition_sequence } = await client.call("EAPPEND", "s-3", "n", "EXPECTED_VERSION", 9) as {
+        partition_sequence: number;
+      };
+      // Each has it, or hears of it.
+      for (const { address } of servers) {
+        using other = await Client.connect(address);
+        const { events } = await other.call("ESCAN", "s-3", 10, "+", "AT_LEAST", partition_sequence) as {
+          events: unknown[];
+        };
+        assert.equal(events.length, 1);
+      }
+      client[Symbol.dispose]();
+      before = first!;
+      await Promise.all(servers.map((server) => server.stop()));
+    }
+    const servers = await start();
+    await using _stack = disposing(servers);
+    (await served(servers[2]!, "more"))[Symbol.dispose]();
+    for (const ids of await all(servers)) {
+      assert.ok(ids.length > 200);
+      assert.deepEqual(before.filter((id) => !ids.includes(id)), []);
+    }
   }));
 
 Deno.test("main: what is wrong in a node's folder is one line and a code", () =>
   withFolder(async (above) => {
-    await makeCluster(`${above}/c`);
+    const { clients } = await makeCluster(`${above}/c`);
     const [folder, other] = [`${above}/c/node-1`, `${above}/c/node-2`];
     const path = `${folder}/cluster.json`;
     const text = Deno.readTextFileSync(path);
@@ -438,7 +538,12 @@ Deno.test("main: what is wrong in a node's folder is one line and a code", () =>
       [await changed(/"client": "127[^"]*"/g, '"client": "0.0.0.0:1"'), "mismatch", /protected_mode/],
       [await changed("", "", "--node-index", "2", "-n", "3"), "mismatch", /node\.index 2: the cluster\.json of .* 1$/],
     ];
-    await changed("", ""); // It has started as what it is.
+    Deno.writeTextFileSync(path, text);
+    {
+      // It has started as what it is.
+      await using server = await ServerProcess.start({ command: COMMAND, folder, port: clients[1]!, flags: SMALL });
+      assert.equal(await server.stop(), 0);
+    }
     cases.push([
       await changed('"replicationFactor": 3', '"replicationFactor": 2'),
       "mismatch",
@@ -460,13 +565,25 @@ Deno.test(
     withFolder(async (above) => {
       const [program, ...words] = COMMAND;
       if (FROM_SOURCE) words.splice(-1, 0, OWN_PROGRAM_FLAG);
-      const { code, stdout } = await new Deno.Command(program!, {
+      const demo = new Deno.Command(program!, {
         args: [...words, "cluster", "demo", "--dir", `${above}/demo`],
-      }).output();
-      const lines = new TextDecoder().decode(stdout).trimEnd().split("\n");
-      // Until replicas run on the engine this is as far as its nodes come.
-      assert.equal(code, EXIT_CODES.usage.code, lines.join("\n"));
-      assert.ok(lines.some((line) => /^node \d \| .*Node \d of 3 is configured well/.test(line)), lines.join("\n"));
+        stdout: "piped",
+        stderr: "inherit",
+      }).spawn();
+      let shown = "";
+      let told = 0;
+      for await (const text of demo.stdout.pipeThrough(new TextDecoderStream())) {
+        shown += text;
+        if (told > 0 || !shown.includes("Ctrl-C stops all of them")) continue;
+        told = performance.now();
+        demo.kill("SIGTERM");
+      }
+      const { code } = await demo.status;
+      assert.equal(code, 0, shown);
+      assert.match(shown, /^The cluster serves:$/m);
+      for (const node of [0, 1, 2]) assert.match(shown, new RegExp(`^node ${node} .* Stopped$`, "m"));
+      // Nobody waits for another one to lead in its place.
+      assert.ok(performance.now() - told < 1900, `It took ${performance.now() - told} ms to stop`);
       assert.deepEqual([...Deno.readDirSync(`${above}/demo`)].map(({ name }) => name).sort(), [
         ...["node-0", "node-1", "node-2"],
       ]);

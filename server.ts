@@ -49,7 +49,7 @@ export type ToWorker =
     version: string;
     logBound: SharedArrayBuffer;
   }
-  | { type: "drain" };
+  | { type: "drain"; handOver: boolean };
 
 export type FromWorker =
   | { type: "ready"; address: string; created: boolean; partitions: number; buckets: number; events: number }
@@ -72,10 +72,10 @@ const scope = self as unknown as {
 };
 
 /** Resolves when main says that it is time to stop: perhaps before there is anything to stop. */
-const drain = Promise.withResolvers<void>();
+const drain = Promise.withResolvers<{ handOver: boolean }>();
 
 scope.onmessage = ({ data }) => {
-  if (data.type === "drain") return drain.resolve();
+  if (data.type === "drain") return drain.resolve(data);
   run(data).then(
     ({ exit, message }) => post({ type: "ended", exit, ...(message !== undefined && { message }) }),
     (error) => post({ type: "ended", ...explain(error, data) }),
@@ -170,9 +170,9 @@ async function serve(start: Start, log: Log): Promise<End> {
       store.status(); // It looks how full the disk is, so that room is noticed, and logged, without an append.
       post({ type: "alive" });
     }, HEARTBEAT_MS);
-    await drain.promise;
+    const { handOver } = await drain.promise;
     // Before the listener closes: until another node leads, clients have to be answered here.
-    await withinMs(Math.min(HAND_OVER_MS_MAX, values["shutdown.timeout_ms"] / 2), served.handOver(), log);
+    if (handOver) await withinMs(Math.min(HAND_OVER_MS_MAX, values["shutdown.timeout_ms"] / 2), served.handOver(), log);
     await listener.close();
   } finally {
     await served.close();

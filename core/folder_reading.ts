@@ -42,7 +42,12 @@ export async function openReading(below: Disk, dir: string, partitionCount?: num
   if (lock === null) throw new FolderInUse(dir);
   try {
     const { meta, metaDamage } = metaOf(below, dir, partitionCount);
-    return { ...await recovered(below, dir, meta), meta, metaDamage, release: () => lock.release() };
+    const reading = await recovered(below, dir, meta);
+    const release = () => {
+      reading.disk.close();
+      lock.release();
+    };
+    return { ...reading, meta, metaDamage, release };
   } catch (error) {
     lock.release();
     throw error;
@@ -78,6 +83,7 @@ async function recovered(below: Disk, dir: string, meta: Meta) {
   try {
     return { disk, ...await recover(disk, dir, saltOf(meta)) };
   } catch (error) {
+    disk.close();
     if (!(error instanceof Damaged)) throw error;
     // Of the journal nothing is to be relied on. What it began to do was done to a disk that is dropped.
     const buckets = Array.from({ length: meta.bucketCount }, () => ({ end: null, damage: error }));

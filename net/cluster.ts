@@ -12,7 +12,7 @@
  * @module
  */
 import { type Environment, type Log, systemEnvironment } from "../core/environment.ts";
-import { InvalidArgument, LimitExceeded, NoSuchPartition, StoreClosed, TryAgain } from "../core/errors.ts";
+import { LimitExceeded, NoSuchPartition, StoreClosed, TryAgain } from "../core/errors.ts";
 import {
   admit,
   type AppendReceiver,

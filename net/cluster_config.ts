@@ -22,13 +22,9 @@ export const SECRET_BYTES = 32;
 /** More than a file of a thousand nodes has: what is larger is something else. */
 const CONFIG_BYTES_MAX = 1024 * 1024;
 
-/** How the nodes began: all without an event, or node 0 with those of a store that was alone. */
-export type Founding = "blank" | "adopted";
-
 export interface ClusterConfig extends Omit<ClusterShape, "nodeCount"> {
   /** The index of this node in `nodes`. */
   readonly node: number;
-  readonly founding: Founding;
   readonly nodes: readonly NodeEntry[];
   /** Where this node listens for the others, if not at its first address: `/ip4/0.0.0.0/tcp/9092`. */
   readonly listen?: string;
@@ -112,9 +108,9 @@ export function secretText(secret: Uint8Array): string {
 
 /** The text of cluster.json, for people to read. */
 export function clusterConfigText(config: ClusterConfig): string {
-  const { node, founding, nodes, listen, ...shape } = config;
+  const { node, nodes, listen, ...shape } = config;
   return JSON.stringify(
-    { format: CLUSTER_FORMAT, node, ...(listen && { listen }), founding, ...shape, nodes },
+    { format: CLUSTER_FORMAT, node, ...(listen && { listen }), ...shape, nodes },
     null,
     2,
   ) +
@@ -138,7 +134,7 @@ export function parseClusterConfig(text: string, path: string): ClusterConfig {
 }
 
 const KEYS = [
-  ...["format", "node", "listen", "founding", "clusterId", "partitionCount", "bucketCount", "replicationFactor"],
+  ...["format", "node", "listen", "clusterId", "partitionCount", "bucketCount", "replicationFactor"],
   ...["segmentBytes", "nodes"],
 ];
 const ENTRY_KEYS = ["peerId", "addresses", "client"];
@@ -162,7 +158,6 @@ function configOf(parsed: unknown, problems: string[]): ClusterConfig | null {
   };
   const config = {
     node: number("node"),
-    founding: parsed.founding as Founding,
     clusterId: String(parsed.clusterId),
     partitionCount: number("partitionCount"),
     bucketCount: number("bucketCount"),
@@ -171,11 +166,8 @@ function configOf(parsed: unknown, problems: string[]): ClusterConfig | null {
     nodes: entriesOf(parsed.nodes, problems),
     ...(parsed.listen !== undefined && { listen: String(parsed.listen) }),
   };
-  const { node, nodes, founding, listen } = config;
+  const { node, nodes, listen } = config;
   if (typeof parsed.clusterId !== "string") problems.push("clusterId must be text");
-  if (founding !== "blank" && founding !== "adopted") {
-    problems.push(`founding must be "blank" or "adopted": found ${JSON.stringify(founding)}`);
-  }
   if (nodes.length > 0 && !(node >= 0 && node < nodes.length) && !Number.isNaN(node)) {
     problems.push(`there is no node ${node} in its list: the cluster has ${nodes.length}`);
   }

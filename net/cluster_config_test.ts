@@ -21,7 +21,7 @@ const PEERS = ["A", "B", "C"].map((letter) => `12D3KooW${letter.repeat(44)}`);
 
 function config(changes: Partial<ClusterConfig> = {}): ClusterConfig {
   return {
-    ...{ node: 1, founding: "blank", clusterId: "c", partitionCount: 32, bucketCount: 4, replicationFactor: 3 },
+    ...{ node: 1, clusterId: "c", partitionCount: 32, bucketCount: 4, replicationFactor: 3 },
     segmentBytes: 1024 * 1024,
     nodes: [
       { peerId: PEERS[0]!, addresses: ["/ip4/192.0.2.1/tcp/1"], client: "127.0.0.1:9090" },
@@ -47,7 +47,7 @@ function problem(from: string | RegExp, to: string): string {
 }
 
 Deno.test("cluster config: what is written is read as it was", () => {
-  for (const one of [config(), config({ listen: "/ip4/0.0.0.0/tcp/9092", founding: "adopted", node: 0 })]) {
+  for (const one of [config(), config({ listen: "/ip4/0.0.0.0/tcp/9092", node: 0 })]) {
     assert.deepEqual(parseClusterConfig(clusterConfigText(one), "F"), one);
   }
 });
@@ -77,7 +77,6 @@ Deno.test("cluster config: each mistake is named, with the file", () => {
     ['"format": 1', '"format": 2', /its format is 2: this program reads 1$/],
     ['"node": 1', '"node": 3', /: there is no node 3 in its list: the cluster has 3$/],
     ['"node": 1', '"node": "1"', /: node must be a whole number: found "1"$/],
-    ['"blank"', '"new"', /founding must be "blank" or "adopted": found "new"/],
     ['"bucketCount"', '"bucketcount"', /: there is no key bucketcount; bucketCount must be a whole number/],
     ['"replicationFactor": 3', '"replicationFactor": 4', /4 replicas need as many nodes: there are 3$/],
     ['"bucketCount": 4', '"bucketCount": 33', /33 buckets need as many partitions: there are 32$/],

@@ -1,14 +1,20 @@
 /**
  * What a folder was when it first started as a node. It can never change, and each start is compared with it.
  *
- *     DIR/cluster.meta.json   {"format":1,"configHash":"…","config":["cluster …","nodes 3",…],"node":0,"founder":true,"crc32":…}
+ *     DIR/cluster.meta.json   {"format":1,"configHash":"…","config":["cluster …","nodes 3",…],"node":0,"crc32":…}
  *
  * cluster.json is for people to change, who may slip, or copy the wrong file. A node that counted partitions or replicas
  * otherwise than before, or took another's place, would contradict what it has acknowledged.
  *
- * `founder` says whether this node's replicas may count from the beginning: all do in a cluster that was founded blank, and
- * in an adopted one those of node 0 alone, if it brought its store. It is written down before there is anything else, so
- * that a folder that was lost and made again is not taken for the store that was adopted.
+ * Two more files are an operator's word on what the folder holds, for the next start alone, which removes them when all
+ * that it says is durable:
+ *
+ *     DIR/cluster.founding   "CLUSTER_ID blank" or "CLUSTER_ID adopted": all nodes are new together with this one, with
+ *                            nothing in them, or with the log of one store. `esker cluster init` writes it
+ *     DIR/cluster.restored   empty: the folder was put back from an older copy, and lacks what it has acknowledged since
+ *
+ * Without the first a replica that has nothing does not count before it has recovered: else a node whose disk was lost
+ * would deny what it has acknowledged, and two of them could outvote the one that still knows.
  *
  * @module
  */
@@ -27,11 +33,33 @@ export interface ClusterMeta {
   /** What the hash is made from, to say in what two differ. */
   config: string[];
   node: number;
-  founder: boolean;
 }
+
+/** What a start may take the folder for. */
+export interface Beginning {
+  /** Replicas that have nothing count at once. */
+  readonly founder: boolean;
+  /** What is there does not count before it has recovered. */
+  readonly isRestored: boolean;
+}
+
+/** How the nodes began: all without an event, or all with those of a store that was alone. */
+export type Founding = "blank" | "adopted";
 
 export function clusterMetaPath(dir: string): string {
   return `${dir}/cluster.meta.json`;
+}
+
+export function foundingPath(dir: string): string {
+  return `${dir}/cluster.founding`;
+}
+
+export function restoredPath(dir: string): string {
+  return `${dir}/cluster.restored`;
+}
+
+export function foundingText(clusterId: string, founding: Founding): string {
+  return `${clusterId} ${founding}\n`;
 }
 
 /**
@@ -40,9 +68,45 @@ export function clusterMetaPath(dir: string): string {
  * @throws {InvalidArgument} it holds a store that this cluster was not made from
  * @throws {Damaged}
  */
-export async function holdToFirstStart(disk: Disk, dir: string, config: ClusterConfig): Promise<ClusterMeta> {
+export async function holdToFirstStart(disk: Disk, dir: string, config: ClusterConfig): Promise<Beginning> {
+  const shape = shapeOf(config);
+  const founding = readFounding(disk, dir, config.clusterId);
+  const hasStore = disk.exists(metaPath(dir));
   const found = read(disk, dir);
-  if (found === null) return await begin(disk, dir, config);
+  if (found === null) {
+    if (hasStore && founding !== "adopted") {
+      throw new InvalidArgument(
+        `${dir} holds the store of a node that was alone, and the cluster was not made from it: ` +
+          "esker cluster init --adopt makes one that is",
+      );
+    }
+    await write(disk, dir, {
+      ...{ format: FORMAT, configHash: configHash(shape), config: configText(shape).split("\n"), node: config.node },
+    });
+  } else requireSame(dir, found, config);
+  const isRestored = disk.exists(restoredPath(dir));
+  // What the other nodes have of an adopted store, one that lost its copy may not deny.
+  const isFounder = founding === "blank" || founding === "adopted" && hasStore;
+  return { founder: isFounder && !isRestored, isRestored };
+}
+
+/** All that a start was told about the folder is durable in it: no later one is told the same. */
+export async function forgetBeginning(disk: Disk, dir: string): Promise<void> {
+  const paths = [foundingPath(dir), restoredPath(dir)].filter((path) => disk.exists(path));
+  if (paths.length === 0) return;
+  for (const path of paths) disk.remove(path);
+  await disk.syncFolder(dir);
+}
+
+function readFounding(disk: Disk, dir: string, clusterId: string): Founding | null {
+  const path = foundingPath(dir);
+  if (!disk.exists(path)) return null;
+  const text = readText(disk, path);
+  for (const founding of ["blank", "adopted"] as const) if (text === foundingText(clusterId, founding)) return founding;
+  throw new InvalidArgument(`${path} does not say how cluster ${clusterId} was founded: found ${JSON.stringify(text)}`);
+}
+
+function requireSame(dir: string, found: ClusterMeta, config: ClusterConfig): void {
   const shape = shapeOf(config);
   if (found.node !== config.node) throw new FolderMismatch(dir, "node", found.node, config.node);
   const asked = configText(shape).split("\n");
@@ -54,26 +118,9 @@ export async function holdToFirstStart(disk: Disk, dir: string, config: ClusterC
   if (found.configHash !== configHash(shape)) {
     throw new FolderMismatch(dir, "config hash", found.configHash, configHash(shape));
   }
-  return found;
 }
 
-async function begin(disk: Disk, dir: string, config: ClusterConfig): Promise<ClusterMeta> {
-  const { node, founding } = config;
-  const hasStore = disk.exists(metaPath(dir));
-  if (hasStore && !(founding === "adopted" && node === 0)) {
-    throw new InvalidArgument(
-      `${dir} holds the store of a node that was alone, and the cluster was not made from it: ` +
-        "esker cluster init --adopt makes one that is",
-    );
-  }
-  const shape = shapeOf(config);
-  const meta: ClusterMeta = {
-    format: FORMAT,
-    configHash: configHash(shape),
-    config: configText(shape).split("\n"),
-    node,
-    founder: founding === "blank" || hasStore,
-  };
+async function write(disk: Disk, dir: string, meta: ClusterMeta): Promise<void> {
   const path = clusterMetaPath(dir);
   const file = disk.open(`${path}.tmp`, "create");
   file.write(new TextEncoder().encode(JSON.stringify({ ...meta, crc32: sumOf(meta) }) + "\n"), 0);
@@ -81,19 +128,14 @@ async function begin(disk: Disk, dir: string, config: ClusterConfig): Promise<Cl
   file.close();
   disk.rename(`${path}.tmp`, path);
   await disk.syncFolder(dir);
-  return meta;
 }
 
 function read(disk: Disk, dir: string): ClusterMeta | null {
   const path = clusterMetaPath(dir);
   if (!disk.exists(path)) return null;
-  const file = disk.open(path, "read");
-  const bytes = new Uint8Array(file.size());
-  file.read(bytes, 0);
-  file.close();
   let parsed: ClusterMeta & { crc32: number };
   try {
-    parsed = JSON.parse(new TextDecoder().decode(bytes));
+    parsed = JSON.parse(readText(disk, path));
   } catch (cause) {
     throw Object.assign(new Damaged(path, 0, "it is not JSON"), { cause });
   }
@@ -101,6 +143,14 @@ function read(disk: Disk, dir: string): ClusterMeta | null {
   if (sum !== sumOf(meta)) throw new Damaged(path, 0, "it fails its checksum");
   if (meta.format !== FORMAT) throw new FolderMismatch(dir, "format version of cluster.meta.json", meta.format, FORMAT);
   return meta;
+}
+
+function readText(disk: Disk, path: string): string {
+  const file = disk.open(path, "read");
+  const bytes = new Uint8Array(file.size());
+  file.read(bytes, 0);
+  file.close();
+  return new TextDecoder().decode(bytes);
 }
 
 function sumOf(meta: object): number {

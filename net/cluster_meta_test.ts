@@ -3,10 +3,17 @@ import { Damaged, FolderMismatch, InvalidArgument } from "../core/errors.ts";
 import { MemoryDisk } from "../core/log/memory_disk.ts";
 import { metaPath } from "../core/meta.ts";
 import type { ClusterConfig } from "./cluster_config.ts";
-import { clusterMetaPath, holdToFirstStart } from "./cluster_meta.ts";
+import {
+  clusterMetaPath,
+  forgetBeginning,
+  foundingPath,
+  foundingText,
+  holdToFirstStart,
+  restoredPath,
+} from "./cluster_meta.ts";
 
 const CONFIG: ClusterConfig = {
-  ...{ node: 0, founding: "blank", clusterId: "c", partitionCount: 32, bucketCount: 4, replicationFactor: 2 },
+  ...{ node: 0, clusterId: "c", partitionCount: 32, bucketCount: 4, replicationFactor: 2 },
   segmentBytes: 1024 * 1024,
   nodes: [0, 1, 2].map((index) => ({
     ...{ peerId: `12D3KooW${"ABC"[index]!.repeat(44)}`, addresses: [`/ip4/192.0.2.1/tcp/${index}`], client: "" },
@@ -19,19 +26,24 @@ function folder(): MemoryDisk {
   return disk;
 }
 
+function put(disk: MemoryDisk, path: string, text = ""): void {
+  const file = disk.open(path, "create");
+  file.write(new TextEncoder().encode(text), 0);
+  file.close();
+}
+
 /** The file that says that a folder holds a store. */
 function putStore(disk: MemoryDisk): void {
-  disk.open(metaPath("d"), "create").close();
+  put(disk, metaPath("d"));
 }
 
 Deno.test("cluster meta: the first start is written down, and holds for all others", async () => {
   const disk = folder();
-  const first = await holdToFirstStart(disk, "d", CONFIG);
-  assert.equal(first.founder, true);
+  await holdToFirstStart(disk, "d", CONFIG);
   putStore(disk);
   // Addresses may change.
   const nodes = CONFIG.nodes.map((node) => ({ ...node, addresses: ["/dns4/x/tcp/1"], client: "x:1" }));
-  assert.deepEqual(await holdToFirstStart(disk, "d", { ...CONFIG, nodes }), first);
+  await holdToFirstStart(disk, "d", { ...CONFIG, nodes });
 });
 
 Deno.test("cluster meta: a start as another node, or with another shape, is refused and says in what it differs", async () => {
@@ -56,28 +68,56 @@ Deno.test("cluster meta: a start as another node, or with another shape, is refu
   }
 });
 
-Deno.test("cluster meta: only node 0 of an adopted cluster may begin with a store", async () => {
-  const begin = async (changes: Partial<ClusterConfig>, hasStore: boolean) => {
-    const disk = folder();
-    if (hasStore) putStore(disk);
-    return (await holdToFirstStart(disk, "d", { ...CONFIG, ...changes })).founder;
-  };
-  assert.equal(await begin({}, false), true);
-  assert.equal(await begin({ founding: "adopted" }, true), true);
-  // Its disk was lost: it has to take over what the others have.
-  assert.equal(await begin({ founding: "adopted" }, false), false);
-  assert.equal(await begin({ founding: "adopted", node: 1 }, false), false);
-  for (const changes of [{}, { founding: "adopted", node: 1 }] as const) {
-    await assert.rejects(begin(changes, true), InvalidArgument);
+Deno.test("cluster meta: who is new together with all others counts until that is durable, and never again", async () => {
+  const disk = folder();
+  await disk.syncFolder("");
+  put(disk, foundingPath("d"), foundingText("c", "blank"));
+  const founder = { founder: true, isRestored: false }, late = { founder: false, isRestored: false };
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), founder);
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), founder);
+  await forgetBeginning(disk, "d");
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), late);
+  await forgetBeginning(disk, "d");
+  for (let seed = 0; seed < 20; seed++) {
+    assert.deepEqual(await holdToFirstStart(disk.clone().afterPowerCut(seed), "d", CONFIG), late);
   }
 });
 
-Deno.test("cluster meta: a lost node 0 is no founder at its second start either", async () => {
+Deno.test("cluster meta: a folder with nothing but what was made for it recovers, and does not count", async () => {
+  assert.deepEqual(await holdToFirstStart(folder(), "d", CONFIG), { founder: false, isRestored: false });
+});
+
+Deno.test("cluster meta: a node begins with a store only where the cluster was made from it, and only while it has it", async () => {
+  const begin = async (founding: "blank" | "adopted" | null, hasStore: boolean) => {
+    const disk = folder();
+    if (hasStore) putStore(disk);
+    if (founding !== null) put(disk, foundingPath("d"), foundingText("c", founding));
+    return (await holdToFirstStart(disk, "d", CONFIG)).founder;
+  };
+  assert.equal(await begin("adopted", true), true);
+  assert.equal(await begin("adopted", false), false);
+  await assert.rejects(begin("blank", true), InvalidArgument);
+  await assert.rejects(begin(null, true), InvalidArgument);
+});
+
+Deno.test("cluster meta: a folder that was put back is told so once, and is no founder", async () => {
   const disk = folder();
-  const config: ClusterConfig = { ...CONFIG, founding: "adopted" };
-  await holdToFirstStart(disk, "d", config);
+  await holdToFirstStart(disk, "d", CONFIG);
   putStore(disk);
-  assert.equal((await holdToFirstStart(disk, "d", config)).founder, false);
+  put(disk, foundingPath("d"), foundingText("c", "blank")); // The copy was that old.
+  put(disk, restoredPath("d"));
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), { founder: false, isRestored: true });
+  await forgetBeginning(disk, "d");
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), { founder: false, isRestored: false });
+});
+
+Deno.test("cluster meta: a word on another cluster's founding is refused", async () => {
+  const disk = folder();
+  put(disk, foundingPath("d"), foundingText("other", "blank"));
+  await assert.rejects(
+    holdToFirstStart(disk, "d", CONFIG),
+    /cluster\.founding does not say how cluster c was founded: found "other blank/,
+  );
 });
 
 Deno.test("cluster meta: a damaged one is told, not believed", async () => {

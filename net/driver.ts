@@ -36,6 +36,7 @@ import { FrameEntries } from "./frame_entries.ts";
 import { decodeHardState, encodeHardState } from "./hard_state.ts";
 import { type LocalReplica, NotLeader } from "./local.ts";
 import type { Packet } from "./messages.ts";
+import { systemTimers, type Timers } from "./timers.ts";
 
 /** A replica that could not go on begins anew after so long. */
 const RESTART_MS = 1000;
@@ -82,8 +83,7 @@ export interface DriverOptions {
   environment: Environment;
   log?: Logger | undefined;
   send(to: number, packet: Packet): void;
-  /** Calls back after some time. Left out: the timers of the system. */
-  after?: ((milliseconds: number, action: () => void) => void) | undefined;
+  timers?: Timers | undefined;
   /** Of two replicas one cannot recover without an operator's word: all that counts is on the other one. */
   forcesRecovery?: boolean | undefined;
   timing?: Partial<Timing> | undefined;
@@ -100,6 +100,8 @@ export class Driver implements Group {
   #store!: Database;
   #waiting: { isSealed: boolean; resolve: () => void }[] = [];
   #handedOver: (() => void) | null = null;
+  /** What is to happen later, and how to call it off. */
+  readonly #cancels = new Set<() => void>();
   isClosed = false;
 
   private constructor(options: DriverOptions) {
@@ -135,10 +137,17 @@ export class Driver implements Group {
     return 1 + bytes.reduce((sum, byte) => sum * 256 + byte, 0) % ID_MAX;
   }
 
-  after(milliseconds: number, action: () => void): void {
-    const { after } = this.options;
-    if (after !== undefined) return after(milliseconds, action);
-    setTimeout(() => this.isClosed || action(), milliseconds);
+  /** As Timers.after, unless this is closed by then. */
+  after(milliseconds: number, action: () => void): () => void {
+    const cancel = (this.options.timers ?? systemTimers).after(milliseconds, () => {
+      this.#cancels.delete(cancel);
+      action();
+    });
+    this.#cancels.add(cancel);
+    return () => {
+      this.#cancels.delete(cancel);
+      cancel();
+    };
   }
 
   // ---- From outside ----------------------------------------------------------------------------------------------
@@ -167,8 +176,11 @@ export class Driver implements Group {
   /** This node is about to stop: others should lead. Resolves when it leads nothing, or after so many milliseconds. */
   handOver(msMax: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#handedOver = resolve;
-    this.after(msMax, resolve);
+    const cancel = this.after(msMax, resolve);
+    this.#handedOver = () => {
+      cancel();
+      resolve();
+    };
     for (const host of this.#held) host.step({ kind: "handOver" });
     return promise;
   }
@@ -195,6 +207,11 @@ export class Driver implements Group {
     return this.#held.every(({ state }) => state !== null && state.hard.mode === "normal");
   }
 
+  /** Whether all replicas of this node have begun: what they began as is durable. */
+  get hasBegun(): boolean {
+    return this.#held.every(({ state }) => state !== null);
+  }
+
   /** The node that serves a bucket, as far as its replica here knows. */
   leaderOf(bucket: number): { node: number; term: number } | null {
     return this.#hosts[bucket]?.leader() ?? null;
@@ -217,9 +234,12 @@ export class Driver implements Group {
   }
 
   /** All who wait are told that nobody knows. Then the store may be closed. */
-  close(): void {
+  async close(): Promise<void> {
     this.isClosed = true;
+    for (const cancel of this.#cancels) cancel();
     for (const host of this.#held) host.stop();
+    this.#handedOver?.();
+    await Promise.all(this.#held.map(({ beginning }) => beginning));
   }
 
   // ---- The engine's group ----------------------------------------------------------------------------------------
@@ -298,7 +318,8 @@ class ReplicaHost {
   readonly #reads = new Map<number, (end: number | null) => void>();
   #nextToken = 0;
   #waits: { holds: () => boolean; resolve: (held: boolean) => void }[] = [];
-  #isBeginning = false;
+  /** While it begins. */
+  beginning: Promise<void> | null = null;
   #hasBegun = false;
   /** For the observer: up to here it was told to be durable. */
   #toldDurable = 0;
@@ -324,15 +345,17 @@ class ReplicaHost {
   // ---- Beginning and stopping --------------------------------------------------------------------------------------
 
   /** Begins from what is durable; until that is possible, again and again. */
-  async begin(): Promise<void> {
-    if (this.#isBeginning || this.driver.isClosed) return;
-    this.#isBeginning = true;
+  begin(): Promise<void> {
+    this.beginning ??= this.#beginOnce().finally(() => this.beginning = null);
+    return this.beginning;
+  }
+
+  async #beginOnce(): Promise<void> {
+    if (this.driver.isClosed) return;
     try {
       await this.#begin();
     } catch (error) {
       this.#failed(error);
-    } finally {
-      this.#isBeginning = false;
     }
     if (this.state !== null && this.bucket.damage !== null) this.damaged(); // It came while this was under way.
   }
@@ -355,6 +378,7 @@ class ReplicaHost {
     }
     this.#hasBegun = true;
     await driver.allSynced(bucket);
+    if (driver.isClosed) return;
     if (wasDamaged) { // What turns out to be damaged only now is met when this is over.
       await bucket.cutDamage();
       this.#log("warn", "The log was damaged: what is proved of it is kept, the rest is fetched", {
@@ -634,14 +658,18 @@ class ReplicaHost {
     if (holds()) return Promise.resolve(true);
     if (this.driver.isClosed) return Promise.resolve(false);
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const wait = { holds, resolve };
-    this.#waits.push(wait);
-    this.driver.after(msMax, () => {
-      const at = this.#waits.indexOf(wait);
-      if (at < 0) return;
-      this.#waits.splice(at, 1);
+    const cancel = this.driver.after(msMax, () => {
+      this.#waits = this.#waits.filter((one) => one !== wait);
       resolve(false);
     });
+    const wait = {
+      holds,
+      resolve: (held: boolean) => {
+        cancel();
+        resolve(held);
+      },
+    };
+    this.#waits.push(wait);
     return promise;
   }
 

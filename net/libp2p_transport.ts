@@ -77,6 +77,8 @@ const QUEUE_BYTES_MAX: Record<Lane, number> = {
   forward: 32 * 1024 * 1024,
   bulk: 4 * 1024 * 1024,
 };
+/** What may wait in memory for one peer that does not take it. */
+export const PEER_QUEUES_BYTES_MAX = Object.values(QUEUE_BYTES_MAX).reduce((sum, bytes) => sum + bytes);
 /**
  * What is handed to libp2p at a time. It must stay below the 64 KiB of a packet of Noise; larger slices are slower, and
  * let an urgent message wait for longer.

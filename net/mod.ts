@@ -21,12 +21,12 @@ import {
   shapeOf,
   transportNodesOf,
 } from "./cluster_config.ts";
-import { type ClusterMeta, holdToFirstStart } from "./cluster_meta.ts";
+import { type Beginning, forgetBeginning, holdToFirstStart } from "./cluster_meta.ts";
 import { ClusterStore } from "./cluster.ts";
 import type { ClusterShape } from "./consensus/topology.ts";
 import { dispatched } from "./dispatcher.ts";
 import { Driver } from "./driver.ts";
-import { identityIn, libp2pTransport } from "./libp2p_transport.ts";
+import { identityIn, libp2pTransport, PEER_QUEUES_BYTES_MAX } from "./libp2p_transport.ts";
 import { DrivenNode } from "./local_node.ts";
 import { ReplicaLinks } from "./replica_links.ts";
 import type { Transport } from "./transport.ts";
@@ -72,10 +72,8 @@ export interface NodeParts {
   dir: string;
   node: number;
   shape: ClusterShape;
-  /** Where a replica has no hard state yet, it may begin as normal if this is true, and else as recovering. */
-  founder: boolean;
+  beginning: Beginning;
   config: ClusterConfig;
-  meta: ClusterMeta;
   /** Not started: whoever takes the parts does that, and closes it. */
   transport: Transport;
   peerId: string;
@@ -116,23 +114,28 @@ export async function startCluster(options: ClusterOptions): Promise<ClusterNode
     ...{ identity, node, nodes: transportNodesOf(config), listen: listenAddressOf(config).place },
     ...{ clusterId, secret, environment, log },
   });
-  const meta = await holdToFirstStart(systemDisk, dir, config);
+  const beginning = await holdToFirstStart(systemDisk, dir, config);
   return await startNode({
-    ...{ dir, node, shape: shapeOf(config), founder: meta.founder, config, meta },
+    ...{ dir, node, shape: shapeOf(config), beginning, config },
     ...{ transport, peerId: identity.peerId, limits, environment, log },
   });
 }
 
 /** Replicas on the engine, and the store over all nodes. */
 async function startNode(parts: NodeParts): Promise<ClusterNode> {
-  const { dir, node, shape, founder, config, transport, peerId, limits, environment, log } = parts;
+  const { dir, node, shape, beginning, config, transport, peerId, limits, environment, log } = parts;
   const { partitionCount, bucketCount, segmentBytes } = shape;
   const links = new ReplicaLinks({ shape, transport, log, receive: (packet) => driver.receive(packet) });
   const driver = await Driver.open(
-    { shape, node, founding: founder, environment, log, send: (to, packet) => links.send(to, packet) },
+    {
+      ...{ shape, node, founding: beginning.founder, isRestored: beginning.isRestored, environment, log },
+      send: (to, packet) => links.send(to, packet),
+    },
     (group) =>
       openDatabase({ ...{ dir, partitionCount, bucketCount, segmentBytes, environment, log, group }, ...limits }),
   );
+  // One that could not begin, on a full disk, may have nothing yet: the next start is told the same.
+  if (driver.hasBegun) await forgetBeginning(systemDisk, dir);
   const store = new ClusterStore({
     ...{ shape, transport, environment, log },
     local: new DrivenNode(driver, shape),
@@ -142,7 +145,7 @@ async function startNode(parts: NodeParts): Promise<ClusterNode> {
   const close = async () => {
     await store.close();
     clearInterval(ticks);
-    driver.close();
+    await driver.close();
     await transport.close();
     await driver.store.close();
   };
@@ -153,7 +156,11 @@ async function startNode(parts: NodeParts): Promise<ClusterNode> {
     throw error;
   }
   store.start();
-  const { created, bounds } = driver.store;
+  const { created } = driver.store;
+  const bounds = [
+    ...driver.store.bounds,
+    { of: "queues to other nodes", bytes: transport.peers.length * PEER_QUEUES_BYTES_MAX },
+  ];
   return { store, peerId, created, bounds, handOver: () => driver.handOver(HAND_OVER_MS_MAX), close };
 }
 

@@ -77,7 +77,8 @@ export class Demo {
 
   async #stop(): Promise<void> {
     for (const timer of this.#timers) clearTimeout(timer);
-    this.#signal("SIGTERM");
+    // Nobody stays who could lead in their place.
+    this.#signal(Deno.build.os === "windows" ? "SIGTERM" : "SIGQUIT");
     const late = setTimeout(() => this.#signal("SIGKILL"), this.#options.stopMsMax ?? STOP_MS_MAX);
     await Promise.all(this.#watches);
     clearTimeout(late);

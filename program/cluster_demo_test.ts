@@ -101,7 +101,7 @@ Deno.test("cluster demo: ends with the node that ends by itself, and the others 
 Deno.test("cluster demo: a node that does not stop is ended after a while, or when it is asked for twice", {
   ignore: Deno.build.os === "windows",
 }, async () => {
-  const deaf = (text: string) => ["sh", "-c", `trap '' TERM; echo ${text} >&2; exec tail -f /dev/null`];
+  const deaf = (text: string) => ["sh", "-c", `trap '' QUIT; echo ${text} >&2; exec tail -f /dev/null`];
   const client = { hostname: "127.0.0.1", port: 1 };
   for (const twice of [false, true]) {
     const lines = new Lines();

@@ -1,6 +1,7 @@
 /**
  * Makes a cluster: a folder for each node, with its config, its key and the secret that all share. They are then carried
- * to where the nodes run. A store that was alone can become node 0, with all that is in it.
+ * to where the nodes run. A store that was alone can become node 0, with all that is in it; the others get a copy of it,
+ * so that all begin with the same log, and what is in it is on a majority of them from the first moment.
  *
  * All that is asked for is checked before anything is written. What is written stands under another name until it is whole:
  * whatever fails leaves neither a folder nor a trace in the store that was to be adopted.
@@ -9,7 +10,8 @@
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { dirname, resolve } from "node:path";
-import { FolderInUse, FolderMismatch, InvalidArgument, systemDisk } from "../core/mod.ts";
+import { checkFolder, Damaged, FolderInUse, FolderMismatch, InvalidArgument, systemDisk } from "../core/mod.ts";
+import { NoSpace } from "../core/log/disk.ts";
 import { metaPath, readMeta } from "../core/meta.ts";
 import {
   type ClusterConfig,
@@ -21,7 +23,7 @@ import {
   secretPath,
   secretText,
 } from "../net/cluster_config.ts";
-import { clusterMetaPath } from "../net/cluster_meta.ts";
+import { clusterMetaPath, foundingPath, foundingText, restoredPath } from "../net/cluster_meta.ts";
 import { checkShape, type ClusterShape } from "../net/consensus/topology.ts";
 import { placeOf } from "../net/node_address.ts";
 import { type Address, type ClusterInit, formatAddress, isLoopback, type Options } from "../options.ts";
@@ -35,16 +37,19 @@ export interface MadeCluster {
   /** Of each node. */
   readonly folders: readonly string[];
   readonly clients: readonly Address[];
+  /** Of the store that was alone, as much as was copied for each node but the first; null where there was none. */
+  readonly adoptedBytes: number | null;
 }
 
 /**
- * `identityIn` makes a node's key in a folder.
+ * `identityIn` makes a node's key in a folder; `say` is told what takes long.
  * @throws {InvalidArgument} | {FolderMismatch} | {FolderInUse} it cannot be made so, and nothing was
  */
 export async function initCluster(
   { nodes, clients, adopt, ...asked }: ClusterInit,
   options: Options,
   identityIn: (dir: string) => Promise<{ peerId: string }>,
+  say: (line: string) => void = () => {},
 ): Promise<MadeCluster> {
   const dir = resolve(asked.dir);
   const adopted = adopt === undefined ? undefined : resolve(adopt);
@@ -54,11 +59,11 @@ export async function initCluster(
   }
   if (problems.length > 0) throw new InvalidArgument(problems.join("; "));
   requireMissingOrEmpty(dir);
-  const lock = adopted === undefined ? null : await requireAlone(adopted);
+  if (adopted !== undefined) await requireSound(adopted, say);
+  const lock = adopted === undefined ? null : await lockOf(adopted);
   try {
     const { values, given } = options;
     const config: Omit<ClusterConfig, "node" | "nodes"> = {
-      founding: adopted === undefined ? "blank" : "adopted",
       clusterId: crypto.randomUUID(),
       ...sizesOf(adopted, options),
       replicationFactor: given.has("replication.factor")
@@ -66,7 +71,7 @@ export async function initCluster(
         : Math.min(REPLICATION_FACTOR, nodes.length),
     };
     requireShape(config, nodes.length);
-    return await make(dir, adopted, config, nodes, clients, identityIn);
+    return await make(dir, adopted, config, nodes, clients, identityIn, say);
   } finally {
     lock?.release();
   }
@@ -79,13 +84,17 @@ async function make(
   nodes: readonly Address[],
   clients: readonly Address[],
   identityIn: (dir: string) => Promise<{ peerId: string }>,
+  say: (line: string) => void,
 ): Promise<MadeCluster> {
   const secret = secretText(crypto.getRandomValues(new Uint8Array(SECRET_BYTES)));
   Deno.mkdirSync(dirname(dir), { recursive: true });
   const staging = `${dir}.tmp-${crypto.randomUUID()}`;
   Deno.mkdirSync(staging, { mode: 0o700 }); // All secrets lie below it.
   const names = nodes.map((_, index) => `node-${index}`);
+  const files = adopted === undefined ? [] : filesOf(adopted);
+  const adoptedBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
   try {
+    requireRoom(dirname(dir), adoptedBytes * (nodes.length - 1));
     const entries: NodeEntry[] = [];
     for (const [index, name] of names.entries()) {
       const folder = `${staging}/${name}`;
@@ -93,10 +102,16 @@ async function make(
       const { peerId } = await identityIn(folder);
       entries.push({ peerId, addresses: [placeOf(nodes[index]!)], client: formatAddress(clients[index]!) });
     }
+    const founding = foundingText(shape.clusterId, adopted === undefined ? "blank" : "adopted");
     const texts = names.map((_, node) => clusterConfigText({ ...shape, node, nodes: entries }));
     for (const [index, name] of names.entries()) {
       const folder = `${staging}/${name}`;
+      if (index > 0 && adopted !== undefined) {
+        say(`Copying the store for node ${index}, ${inMiB(adoptedBytes)}`);
+        await copy(files, adopted, folder);
+      }
       writeFile(secretPath(folder), secret, 0o600);
+      writeFile(foundingPath(folder), founding, 0o640);
       writeFile(configPath(folder), texts[index]!, 0o640);
       await systemDisk.syncFolder(folder);
     }
@@ -111,17 +126,24 @@ async function make(
     }
     await systemDisk.syncFolder(dirname(dir));
     const folders = names.map((name, index) => index === 0 && adopted !== undefined ? adopted : `${dir}/${name}`);
-    return { config: { ...shape, node: 0, nodes: entries }, folders, clients };
+    return {
+      config: { ...shape, node: 0, nodes: entries },
+      folders,
+      clients,
+      adoptedBytes: adopted === undefined ? null : adoptedBytes,
+    };
   } catch (error) {
     systemDisk.remove(staging);
     throw error;
   }
 }
 
+const PLACED = [[keyPath, 0o600], [secretPath, 0o600], [foundingPath, 0o640], [configPath, 0o640]] as const;
+
 /** Puts into the folder of a store what makes it a node. The config comes last: without it the store is alone, as before. */
 async function adopt(from: string, folder: string): Promise<void> {
   try {
-    for (const [path, mode] of [[keyPath, 0o600], [secretPath, 0o600], [configPath, 0o640]] as const) {
+    for (const [path, mode] of PLACED) {
       const temporary = `${path(folder)}.tmp`;
       systemDisk.remove(temporary);
       writeFile(temporary, Deno.readFileSync(path(from)), mode);
@@ -136,7 +158,7 @@ async function adopt(from: string, folder: string): Promise<void> {
 }
 
 function disown(folder: string): void {
-  for (const path of [configPath, secretPath, keyPath]) {
+  for (const [path] of PLACED.toReversed()) {
     systemDisk.remove(path(folder));
     systemDisk.remove(`${path(folder)}.tmp`);
   }
@@ -149,19 +171,80 @@ function writeFile(path: string, content: string | Uint8Array, mode: number): vo
   file.syncSync();
 }
 
-/** The lock of the folder of a store that is alone. */
-async function requireAlone(folder: string): Promise<{ release(): void }> {
+interface StoreFile {
+  /** Below the store's folder. */
+  readonly path: string;
+  readonly bytes: number;
+}
+
+/** What lies in a store's folder and is not of the store: the lock, and what an adoption that was killed may have left. */
+const NOT_STORE = /^\/(lock|cluster\.|node\.key)/;
+
+/** All files of a store. */
+function filesOf(folder: string): StoreFile[] {
+  const files: StoreFile[] = [];
+  const visit = (below: string) => {
+    for (const { name, isDirectory } of Deno.readDirSync(`${folder}${below}`)) {
+      const path = `${below}/${name}`;
+      if (NOT_STORE.test(path)) continue;
+      if (isDirectory) visit(path);
+      else files.push({ path, bytes: Deno.statSync(`${folder}${path}`).size });
+    }
+  };
+  visit("");
+  return files;
+}
+
+/** @throws {NoSpace} */
+function requireRoom(folder: string, bytes: number): void {
+  if (bytes === 0) return;
+  const free = systemDisk.freeBytes(folder);
+  if (free >= bytes) return;
+  throw new NoSpace(`The copies of the store take ${inMiB(bytes)}, and ${folder} has room for ${inMiB(free)}`);
+}
+
+/** A durable copy. That it is one, each read will see: all bytes of a store are under checksums. */
+async function copy(files: readonly StoreFile[], from: string, to: string): Promise<void> {
+  const folders = new Set<string>([to]);
+  for (const { path } of files) {
+    const target = `${to}${path}`;
+    for (let folder = dirname(target); !folders.has(folder); folder = dirname(folder)) folders.add(folder);
+    Deno.mkdirSync(dirname(target), { recursive: true });
+    await Deno.copyFile(`${from}${path}`, target);
+    using file = Deno.openSync(target, { write: true });
+    await file.sync();
+  }
+  for (const folder of folders) await systemDisk.syncFolder(folder);
+}
+
+/**
+ * It is a store that is alone, and whole: of what is damaged on all nodes none could recover.
+ * @throws {InvalidArgument} | {Damaged} | {FolderInUse}
+ */
+async function requireSound(folder: string, say: (line: string) => void): Promise<void> {
   if (!systemDisk.exists(metaPath(folder))) {
     throw new InvalidArgument(`--adopt ${folder}: there is no data folder, it has no meta.json`);
   }
-  for (const path of [configPath, secretPath, keyPath, clusterMetaPath]) {
+  for (const path of [configPath, secretPath, keyPath, clusterMetaPath, foundingPath, restoredPath]) {
     if (systemDisk.exists(path(folder))) {
       throw new InvalidArgument(`--adopt ${folder}: it belongs to a cluster already, it has ${path(folder)}`);
     }
   }
+  (await lockOf(folder)).release(); // Whoever checks has it for himself.
+  say(`Checking the store in ${folder}`);
+  const { problems: [first] } = await checkFolder({ dir: folder });
+  if (first === undefined) return;
+  throw new Damaged(first.file, first.offset, `${first.reason}. esker repair makes a store of all that is whole`);
+}
+
+async function lockOf(folder: string): Promise<{ release(): void }> {
   const lock = await systemDisk.lock(`${folder}/lock`);
   if (lock === null) throw new FolderInUse(folder);
   return lock;
+}
+
+function inMiB(bytes: number): string {
+  return `${Math.ceil(bytes / 2 ** 20)} MiB`;
 }
 
 /** What the adopted folder was made with, else what the settings say. */
@@ -235,8 +318,8 @@ function isWildcard(hostname: string): boolean {
 }
 
 /** What was made, and what to do with it. */
-export function describeCluster({ config, folders, clients }: MadeCluster, version: string): string {
-  const { nodes, partitionCount, bucketCount, replicationFactor, founding } = config;
+export function describeCluster({ config, folders, clients, adoptedBytes }: MadeCluster, version: string): string {
+  const { nodes, partitionCount, bucketCount, replicationFactor } = config;
   const majority = Math.floor(replicationFactor / 2) + 1;
   const rows = nodes.map(({ addresses, client }, index) =>
     `  node ${index}  ${folders[index]}  nodes at ${addresses[0]}  clients at ${client}`
@@ -253,8 +336,10 @@ export function describeCluster({ config, folders, clients }: MadeCluster, versi
     "",
     `  esker serve --dir FOLDER${clients.every(isLoopback) ? "" : " --network-protected-mode false"}`,
     "",
-    ...(founding === "adopted"
-      ? ["Node 0 is the store that was alone. The other nodes take over from it what it has.", ""]
-      : []),
+    ...(adoptedBytes === null ? [] : [
+      `Node 0 is the store that was alone, and each other node has a copy of it, ${inMiB(adoptedBytes)}. Start it as a`,
+      "node only: what it would store alone from now on, the others would not have.",
+      "",
+    ]),
   ].join("\n");
 }

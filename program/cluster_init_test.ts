@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { openDatabase, systemDisk } from "../core/mod.ts";
+import { checkFolder, Damaged, openDatabase, systemDisk } from "../core/mod.ts";
+import { segmentPath } from "../core/log/layout.ts";
 import { parseClusterConfig, readClusterConfig, readSecret } from "../net/cluster_config.ts";
 import { identityIn } from "../net/libp2p_transport.ts";
 import { type ClusterInit, readOptions } from "../options.ts";
@@ -47,7 +48,7 @@ Deno.test("cluster init: a folder for each node, which differ in their index and
     assert.deepEqual(made.folders, [0, 1, 2].map((index) => `${dir}/node-${index}`));
     const secrets = new Set<string>();
     for (const [index, folder] of made.folders.entries()) {
-      assert.deepEqual(names(folder), ["cluster.json", "cluster.secret", "node.key"]);
+      assert.deepEqual(names(folder), ["cluster.founding", "cluster.json", "cluster.secret", "node.key"]);
       const config = readClusterConfig(systemDisk, folder)!;
       assert.deepEqual(config, { ...made.config, node: index });
       assert.equal((await identityIn(folder)).peerId, config.nodes[index]!.peerId);
@@ -65,7 +66,7 @@ Deno.test("cluster init: a folder for each node, which differ in their index and
     ]);
     assert.match(rest.clusterId, /^[\da-f-]{36}$/);
     assert.deepEqual({ ...rest, clusterId: "" }, {
-      ...{ clusterId: "", node: 0, founding: "blank", partitionCount: 32, bucketCount: 5, replicationFactor: 3 },
+      ...{ clusterId: "", node: 0, partitionCount: 32, bucketCount: 5, replicationFactor: 3 },
       segmentBytes: 256 * 1024 * 1024,
     });
   }));
@@ -120,7 +121,7 @@ Deno.test("cluster init: what cannot be is refused, and leaves nothing", () =>
     }
   }));
 
-Deno.test("cluster init: a store that was alone becomes node 0, with its own sizes", () =>
+Deno.test("cluster init: a store that was alone becomes node 0, with its own sizes, and each other node has a copy", () =>
   withFolder(async (above) => {
     const store = `${above}/store`;
     await makeStore(store);
@@ -128,12 +129,23 @@ Deno.test("cluster init: a store that was alone becomes node 0, with its own siz
     const made = await init(`--dir ${above}/new --nodes ${NODES} --adopt ${store}`);
     assert.deepEqual(names(`${above}/new`), ["node-1", "node-2"]);
     assert.deepEqual(made.folders, [store, `${above}/new/node-1`, `${above}/new/node-2`]);
-    assert.deepEqual(names(store), [...before, "cluster.json", "cluster.secret", "node.key"].sort());
+    assert.deepEqual(
+      names(store),
+      [...before, "cluster.founding", "cluster.json", "cluster.secret", "node.key"].sort(),
+    );
     const config = readClusterConfig(systemDisk, store)!;
-    assert.deepEqual([config.node, config.founding], [0, "adopted"]);
+    assert.equal(config.node, 0);
     assert.deepEqual([config.partitionCount, config.bucketCount, config.segmentBytes], [6, 3, 1024 * 1024]);
     assert.equal((await identityIn(store)).peerId, config.nodes[0]!.peerId);
     assert.deepEqual(readClusterConfig(systemDisk, `${above}/new/node-1`), { ...config, node: 1 });
+    for (const index of [1, 2]) {
+      const copy = `${above}/new/node-${index}`;
+      assert.deepEqual(names(copy), names(store).filter((name) => name !== "lock"));
+      const { problems, events } = await checkFolder({ dir: copy });
+      assert.deepEqual([problems, events], [[], 1]);
+      assert.equal(Deno.readTextFileSync(`${copy}/cluster.founding`), `${config.clusterId} adopted\n`);
+    }
+    assert.ok(made.adoptedBytes! > 65_536);
     assert.match(describeCluster(made, "1.2.3"), /Node 0 is the store that was alone/);
     await assert.rejects(
       init(`--dir ${above}/again --nodes ${NODES} --adopt ${store}`),
@@ -145,6 +157,25 @@ Deno.test("cluster init: a store that is open cannot be adopted", () =>
   withFolder(async (above) => {
     await using _store = await openDatabase({ dir: `${above}/store`, journalBytes: 65_536 });
     await assert.rejects(init(`--dir ${above}/new --nodes ${NODES} --adopt ${above}/store`), /store is in use/);
+    assert.deepEqual(names(above), ["store"]);
+  }));
+
+Deno.test("cluster init: a damaged store is not adopted", () =>
+  withFolder(async (above) => {
+    const store = `${above}/store`;
+    await makeStore(store);
+    const segments = [0, 1, 2].map((bucket) => segmentPath(store, bucket, 0));
+    const sizes = segments.map((path) => Deno.statSync(path).size);
+    {
+      using file = Deno.openSync(segments[sizes.indexOf(Math.max(...sizes))]!, { write: true });
+      file.seekSync(Math.max(...sizes) - 8, Deno.SeekMode.Start);
+      file.writeSync(new Uint8Array(8).fill(0xee));
+    }
+    await assert.rejects(init(`--dir ${above}/new --nodes ${NODES} --adopt ${store}`), (error) => {
+      assert.ok(error instanceof Damaged, String(error));
+      assert.match(error.message, /esker repair makes/);
+      return true;
+    });
     assert.deepEqual(names(above), ["store"]);
   }));
 

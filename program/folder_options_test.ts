@@ -19,7 +19,7 @@ async function withFolder(body: (dir: string) => void): Promise<void> {
 }
 
 const CONFIG = clusterConfigText({
-  ...{ node: 0, founding: "blank", clusterId: "c", partitionCount: 8, bucketCount: 2, replicationFactor: 1 },
+  ...{ node: 0, clusterId: "c", partitionCount: 8, bucketCount: 2, replicationFactor: 1 },
   segmentBytes: 1024 * 1024,
   nodes: [{ peerId: `12D3KooW${"A".repeat(44)}`, addresses: ["/ip4/192.0.2.1/tcp/1"], client: "127.0.0.1:9100" }],
 });

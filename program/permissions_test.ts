@@ -36,7 +36,7 @@ Deno.test("permissions: a repair reads the old folder, and writes nothing in it"
 });
 
 const CLUSTER: ClusterConfig = {
-  ...{ node: 1, founding: "blank", clusterId: "c", partitionCount: 32, bucketCount: 4, replicationFactor: 3 },
+  ...{ node: 1, clusterId: "c", partitionCount: 32, bucketCount: 4, replicationFactor: 3 },
   segmentBytes: 1024 * 1024,
   nodes: [
     { peerId: "A", addresses: ["/ip4/192.0.2.1/tcp/1", "/dns4/node-0.example/tcp/1"], client: "127.0.0.1:9090" },

@@ -41,6 +41,8 @@ export interface Subject {
   folder: string;
   copied: string[];
   simulator: string;
+  /** What it is told beside the seeds. */
+  flags: string[];
   /** Seeds that each mutation has to be caught within, and that the program as it is has to pass. */
   rounds: number;
 }
@@ -49,13 +51,23 @@ export const ENGINE: Subject = {
   folder: "mutations",
   copied: ["core", "scripts"],
   simulator: "scripts/sim.ts",
+  flags: [],
   rounds: 250,
 };
 export const CLUSTER: Subject = {
   folder: "cluster_mutations",
   copied: ["core", "net", "scripts"],
   simulator: "scripts/cluster_sim.ts",
+  flags: [],
   rounds: 1000,
+};
+/** Engine and driver as nodes of a cluster. Slow: each of its mutations should name a seed. */
+export const REPLICATED: Subject = {
+  folder: "replicated_mutations",
+  copied: ["core", "net", "scripts"],
+  simulator: "scripts/cluster_sim.ts",
+  flags: ["--engine"],
+  rounds: 40,
 };
 
 export interface Mutation {
@@ -165,6 +177,7 @@ class Copy {
     const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: [
         ...["run", "--no-check", "--no-config", "--no-prompt", "--allow-read", this.subject.simulator],
+        ...this.subject.flags,
         ...["--seed", String(seed), "--rounds", String(rounds), "--no-shrink"],
       ],
       cwd: this.folder,
@@ -229,11 +242,12 @@ async function main(): Promise<number> {
     options: {
       only: { type: "string" },
       cluster: { type: "boolean", default: false },
+      replicated: { type: "boolean", default: false },
       seed: { type: "string", default: "1" },
       rounds: { type: "string" },
     },
   });
-  const subject = values.cluster ? CLUSTER : ENGINE;
+  const subject = values.replicated ? REPLICATED : values.cluster ? CLUSTER : ENGINE;
   const [seed, rounds] = [Number(values.seed), Number(values.rounds ?? subject.rounds)];
   const all = await readMutations(subject);
   const chosen = all.filter(({ name }) => values.only === undefined || name === values.only);

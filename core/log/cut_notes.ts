@@ -11,9 +11,11 @@
  * are in no batch that is redone, and have been written over: damage.
  *
  * Rule: before anything durable is cut, a note is written and synced. It counts until the batch that has the record is
- * there: it says which number that will have. Of what is not durable there is none: the batch that brings it may be lost,
- * and then the note would tell of an end that the log never had; if it is not lost, it is redone. That the log is cut although the record was lost takes nothing from anybody: the
- * entries were found to be uncommitted, and that is true for ever.
+ * there: it says which number that will have. That the log is cut although the record was lost takes nothing from
+ * anybody: the entries were found to be uncommitted, and that is true for ever.
+ *
+ * Of a cut of what is not durable there is no note: the batch that brings it may be lost, and then the note would tell of
+ * an end that the log never had. If it is not lost, it is redone.
  *
  * @module
  */

@@ -24,6 +24,8 @@ export class OverlayDisk implements Disk {
   readonly #files = new Map<string, Overlaid>();
   readonly #folders = new Set<string>();
   readonly #removed = new Set<string>();
+  /** Files below that were opened for what is written over them. */
+  readonly #bases: DiskFile[] = [];
 
   constructor(readonly below: Disk) {}
 
@@ -36,6 +38,7 @@ export class OverlayDisk implements Disk {
       this.#files.set(path, file);
     } else if (file === undefined) {
       const base = this.below.open(path, "read");
+      this.#bases.push(base);
       file = { base, baseSize: base.size(), size: base.size(), pages: new Map() };
       this.#files.set(path, file);
     }
@@ -83,6 +86,11 @@ export class OverlayDisk implements Disk {
 
   freeBytes(folder: string): number {
     return this.below.freeBytes(folder);
+  }
+
+  /** Lets go of the files below: nothing is read any more. */
+  close(): void {
+    for (const base of this.#bases.splice(0)) base.close();
   }
 
   #isRemoved(path: string): boolean {

@@ -5,7 +5,7 @@
  */
 import type { Chance } from "../../core/chance.ts";
 import { type Database, openDatabase } from "../../core/database.ts";
-import type { Environment } from "../../core/environment.ts";
+import type { Environment, Log } from "../../core/environment.ts";
 import type { EventRecord, Transaction } from "../../core/event.ts";
 import { Damaged, OutcomeUnknown, WrongExpectedVersion } from "../../core/errors.ts";
 import { cutNotesPath } from "../../core/log/cut_notes.ts";
@@ -19,6 +19,7 @@ import { Driver } from "../driver.ts";
 import { FrameEntries } from "../frame_entries.ts";
 import type { SeenEvent } from "../history_checker.ts";
 import type { Packet } from "../messages.ts";
+import type { Timers } from "../timers.ts";
 import { limitsOf } from "./model_node.ts";
 import type { Answer, AppendRequest, Death, Machine, Node, ReplicaView, Surroundings } from "./node.ts";
 
@@ -38,6 +39,8 @@ export class EngineMachine implements Machine {
   #isWhole = true;
   /** A bit was flipped, and nobody has met it yet: it may be met when others have lost what they had. */
   #mayBeRotten = false;
+  /** A bit of this disk was flipped at some time. Of no other disk a log may be found damaged. */
+  #wasSpoiled = false;
 
   constructor(
     readonly number: number,
@@ -57,7 +60,7 @@ export class EngineMachine implements Machine {
       sync: (path) => path === cutNotesPath(`${DIR}/journal`) ? undefined : takesTime(),
       syncFolder: takesTime,
     };
-    const facts = { founding: this.#founding, isRestored: this.#isRestored };
+    const facts = { founding: this.#founding, isRestored: this.#isRestored, wasSpoiled: this.#wasSpoiled };
     const node = this.#node = this.make(this.number, this.shape, this.#disk, surroundings);
     node.open(facts).then(() => this.#isRestored = false, (error) => node.end(error)); // It has another data id now, and knows it.
     return node;
@@ -75,6 +78,7 @@ export class EngineMachine implements Machine {
       this.#isRestored =
       this.#isWhole =
       this.#mayBeRotten =
+      this.#wasSpoiled =
         false;
   }
 
@@ -86,16 +90,17 @@ export class EngineMachine implements Machine {
     const { length } = this.#disk.contentOf(path);
     if (length === 0) return;
     this.#disk.flip(path, chance.below(length), 1 << chance.below(8));
-    this.#mayBeRotten = true;
+    this.#mayBeRotten = this.#wasSpoiled = true;
   }
 
   save(): unknown {
-    return { disk: this.#disk.clone(), founding: this.#founding };
+    return { disk: this.#disk.clone(), founding: this.#founding, wasSpoiled: this.#wasSpoiled };
   }
 
   restore(saved: unknown): void {
-    const { disk, founding } = saved as { disk: MemoryDisk; founding: boolean };
+    const { disk, founding, wasSpoiled } = saved as { disk: MemoryDisk; founding: boolean; wasSpoiled: boolean };
     this.#disk = disk.clone();
+    this.#wasSpoiled = wasSpoiled;
     this.#founding = founding && !this.#disk.exists(`${DIR}/meta.json`) ? false : founding;
     this.#isRestored = true;
     this.#isWhole = this.#mayBeRotten = false;
@@ -121,6 +126,13 @@ export class EngineMachine implements Machine {
   }
 }
 
+/** Of the disk that a node is started on. */
+interface Facts {
+  founding: boolean;
+  isRestored: boolean;
+  wasSpoiled: boolean;
+}
+
 export class EngineNode implements Node {
   get store(): ClusterStore | null {
     return null;
@@ -139,6 +151,8 @@ export class EngineNode implements Node {
   #hasEnded = false;
   readonly #keys: string[];
   protected readonly environment: Environment;
+  /** They end with the process. */
+  protected readonly timers: Timers;
 
   constructor(
     readonly number: number,
@@ -148,6 +162,13 @@ export class EngineNode implements Node {
   ) {
     this.#keys = keysOf(shape.partitionCount);
     const { chance } = surroundings;
+    this.timers = {
+      after: (milliseconds, action) => {
+        let isOff = false;
+        surroundings.after(Math.max(0, milliseconds), () => isOff ? false : action());
+        return () => isOff = true;
+      },
+    };
     this.environment = {
       now: () => 1_700_000_000_000 + surroundings.now(),
       monotonic: () => surroundings.now(),
@@ -176,20 +197,24 @@ export class EngineNode implements Node {
     else this.surroundings.broke(reason);
   }
 
-  async open(facts: { founding: boolean; isRestored: boolean }): Promise<void> {
+  async open({ wasSpoiled, ...facts }: Facts): Promise<void> {
     const { shape, number, surroundings, disk, environment } = this;
     const { chance, witness } = surroundings;
     this.begin();
+    const log: Log = (level, message, facts) => {
+      if (level !== "error" || wasSpoiled || disk.isGone) return;
+      surroundings.broke(new Error(`Nobody has spoiled the disk of node ${number}: ${message}: ${facts?.reason}`));
+    };
     const options = {
       ...{ shape, node: number, ...facts, environment, observer: witness },
       send: (to: number, packet: Packet) => this.send(to, packet),
-      after: (milliseconds: number, action: () => void) => surroundings.after(milliseconds, action),
+      timers: this.timers,
       forcesRecovery: true,
       limits: limitsOf(chance),
     };
     const open = (group: Parameters<Parameters<typeof Driver.open>[1]>[0]): Promise<Database> =>
       openDatabase({
-        ...{ dir: DIR, disk, environment, group },
+        ...{ dir: DIR, disk, environment, group, log },
         partitionCount: shape.partitionCount,
         bucketCount: shape.bucketCount,
         segmentBytes: shape.segmentBytes,

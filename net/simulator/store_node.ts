@@ -24,7 +24,6 @@ import { DrivenNode } from "../local_node.ts";
 import type { Packet } from "../messages.ts";
 import { ReplicaLinks } from "../replica_links.ts";
 import type { RouterSettings } from "../router.ts";
-import type { Timers } from "../timers.ts";
 import type { Transport, TransportHandlers } from "../transport.ts";
 import { EngineMachine, EngineNode } from "./engine_node.ts";
 import type { Answer, AppendRequest, Surroundings } from "./node.ts";
@@ -94,15 +93,8 @@ export class StoreNode extends EngineNode {
   }
 
   protected override async opened(driver: Driver): Promise<void> {
-    const { shape, surroundings, environment } = this;
+    const { shape, surroundings, environment, timers } = this;
     const transport = this.#transport!;
-    const timers: Timers = {
-      after(milliseconds, action) {
-        let isCancelled = false;
-        surroundings.after(Math.max(0, milliseconds), () => isCancelled ? false : action());
-        return () => isCancelled = true;
-      },
-    };
     this.#countSubscriptions(driver);
     const store = new ClusterStore({
       ...{ shape, transport, timers, local: new DrivenNode(driver, shape) },
