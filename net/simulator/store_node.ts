@@ -48,6 +48,9 @@ export function storeSettingsOf(chance: Chance): StoreSettings {
   };
 }
 
+/** The process is killed after a second. */
+const HAND_OVER_MS = 600;
+
 export class StoreMachine extends EngineMachine {
   constructor(
     number: number,
@@ -125,6 +128,11 @@ export class StoreNode extends EngineNode {
       this.#subscriptions.add(subscription);
       return subscription;
     };
+  }
+
+  /** As a program that is asked to end: it gives away what it leads, and then takes nothing more. */
+  override handOver(): void {
+    void this.driver?.handOver(HAND_OVER_MS).then(() => this.#store?.close());
   }
 
   override append(request: AppendRequest, answer: (answer: Answer, end: number) => void): void {

@@ -20,6 +20,14 @@ Deno.test("engine and driver keep them, too, for some seeds", async () => {
   for (let seed = 1; seed <= 8; seed++) await play(storyOf(seed), "engine");
 });
 
+Deno.test("whole nodes keep them, too, to clients that ask and follow at any node, for some seeds", async () => {
+  for (let seed = 1; seed <= 8; seed++) await play(storyOf(seed), "node");
+});
+
+Deno.test("the same seed gives the same run of whole nodes", async () => {
+  assert.deepEqual(await play(storyOf(4), "node"), await play(storyOf(4), "node"));
+});
+
 Deno.test("the same seed gives the same run of the engine", async () => {
   assert.deepEqual(await play(storyOf(13), "engine"), await play(storyOf(13), "engine"));
 });
