@@ -69,6 +69,14 @@ export const REPLICATED: Subject = {
   flags: ["--engine"],
   rounds: 40,
 };
+/** Whole nodes, of which routes, requests, subscriptions and links are changed. Slow, as these. */
+export const NODES: Subject = {
+  folder: "node_mutations",
+  copied: ["core", "net", "scripts"],
+  simulator: "scripts/cluster_sim.ts",
+  flags: ["--node"],
+  rounds: 40,
+};
 
 export interface Mutation {
   name: string;
@@ -243,11 +251,12 @@ async function main(): Promise<number> {
       only: { type: "string" },
       cluster: { type: "boolean", default: false },
       replicated: { type: "boolean", default: false },
+      nodes: { type: "boolean", default: false },
       seed: { type: "string", default: "1" },
       rounds: { type: "string" },
     },
   });
-  const subject = values.replicated ? REPLICATED : values.cluster ? CLUSTER : ENGINE;
+  const subject = values.nodes ? NODES : values.replicated ? REPLICATED : values.cluster ? CLUSTER : ENGINE;
   const [seed, rounds] = [Number(values.seed), Number(values.rounds ?? subject.rounds)];
   const all = await readMutations(subject);
   const chosen = all.filter(({ name }) => values.only === undefined || name === values.only);

@@ -160,7 +160,8 @@ export class Crowd implements Clientele {
         const cancel = timers.after(patienceMs, () => reject(new Gone("it takes too long")));
         life.mourners.add(died);
         const failed = (error: unknown) => reject(life.node.isEnding ? new Gone("the node is ending") : error);
-        stage.reach(life, () => action(life.node.store!).then(resolve, failed));
+        const act = async () => await action(life.node.store!); // What it throws at once comes as a promise as well.
+        stage.reach(life, () => void act().then(resolve, failed));
         return promise.finally(() => {
           cancel();
           life.mourners.delete(died);

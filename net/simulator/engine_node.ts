@@ -151,6 +151,8 @@ export class EngineNode implements Node {
   #hasEnded = false;
   readonly #keys: string[];
   protected readonly environment: Environment;
+  /** They end with the process. */
+  protected readonly timers: Timers;
 
   constructor(
     readonly number: number,
@@ -160,6 +162,13 @@ export class EngineNode implements Node {
   ) {
     this.#keys = keysOf(shape.partitionCount);
     const { chance } = surroundings;
+    this.timers = {
+      after: (milliseconds, action) => {
+        let isOff = false;
+        surroundings.after(Math.max(0, milliseconds), () => isOff ? false : action());
+        return () => isOff = true;
+      },
+    };
     this.environment = {
       now: () => 1_700_000_000_000 + surroundings.now(),
       monotonic: () => surroundings.now(),
@@ -199,7 +208,7 @@ export class EngineNode implements Node {
     const options = {
       ...{ shape, node: number, ...facts, environment, observer: witness },
       send: (to: number, packet: Packet) => this.send(to, packet),
-      timers: timersOf(surroundings),
+      timers: this.timers,
       forcesRecovery: true,
       limits: limitsOf(chance),
     };
@@ -390,15 +399,4 @@ export function eventIdOf(id: string, partitionKey: string): Uint8Array {
   bytes[9] = key[9]!;
   bytes[10] = key[10]! & 0xc0 | bytes[10]! & 0x3f;
   return bytes;
-}
-
-/** Timers of the world. */
-export function timersOf(surroundings: Pick<Surroundings, "after">): Timers {
-  return {
-    after(milliseconds, action) {
-      let isCancelled = false;
-      surroundings.after(Math.max(0, milliseconds), () => isCancelled ? undefined : action());
-      return () => isCancelled = true;
-    },
-  };
 }

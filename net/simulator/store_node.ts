@@ -25,7 +25,7 @@ import type { Packet } from "../messages.ts";
 import { ReplicaLinks } from "../replica_links.ts";
 import type { RouterSettings } from "../router.ts";
 import type { Transport, TransportHandlers } from "../transport.ts";
-import { EngineMachine, EngineNode, timersOf } from "./engine_node.ts";
+import { EngineMachine, EngineNode } from "./engine_node.ts";
 import type { Answer, AppendRequest } from "./node.ts";
 
 /** How the nodes of a story are set. */
@@ -47,6 +47,9 @@ export function storeSettingsOf(chance: Chance): StoreSettings {
     replicasOverLinks: chance.oneIn(4),
   };
 }
+
+/** The process is killed after a second. */
+const HAND_OVER_MS = 600;
 
 export class StoreMachine extends EngineMachine {
   constructor(
@@ -93,9 +96,8 @@ export class StoreNode extends EngineNode {
   }
 
   protected override async opened(driver: Driver): Promise<void> {
-    const { shape, surroundings, environment } = this;
+    const { shape, surroundings, environment, timers } = this;
     const transport = this.#transport!;
-    const timers = timersOf(surroundings);
     this.#countSubscriptions(driver);
     const store = new ClusterStore({
       ...{ shape, transport, timers, local: new DrivenNode(driver, shape) },
@@ -126,6 +128,11 @@ export class StoreNode extends EngineNode {
       this.#subscriptions.add(subscription);
       return subscription;
     };
+  }
+
+  /** As a program that is asked to end: it gives away what it leads, and then takes nothing more. */
+  override handOver(): void {
+    void this.driver?.handOver(HAND_OVER_MS).then(() => this.#store?.close());
   }
 
   override append(request: AppendRequest, answer: (answer: Answer, end: number) => void): void {

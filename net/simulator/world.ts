@@ -535,7 +535,8 @@ class World implements Cluster, Stage {
     if (life === null) return false;
     if (handsOver) this.reach(life, () => life.node.handOver());
     this.after(handsOver ? 1000 : 0, () => {
-      if (!this.calm && this.#places[number]!.life === life) this.#crash(number, "kill", downMs);
+      const ends = !this.calm || handsOver && this.asksAnybody; // Its store is closed by now.
+      if (ends && this.#places[number]!.life === life) this.#crash(number, "kill", downMs);
     });
     return true;
   }

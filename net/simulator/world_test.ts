@@ -26,6 +26,14 @@ Deno.test("engine and driver keep the same promises, for some seeds", async () =
   assert.ok(truncations > 0);
 });
 
+Deno.test("whole nodes keep them, too, to clients that ask and follow at any node, for some seeds", async () => {
+  for (let seed = 1; seed <= 8; seed++) await play(storyOf(seed), "node");
+});
+
+Deno.test("the same seed gives the same run of whole nodes", async () => {
+  assert.deepEqual(await play(storyOf(4), "node"), await play(storyOf(4), "node"));
+});
+
 Deno.test("the same seed gives the same run of engine and driver", async () => {
   assert.deepEqual(await play(storyOf(4, true), "engine"), await play(storyOf(4, true), "engine"));
 });
