@@ -2,7 +2,8 @@
  * From beacons to suspicion: which nodes seem to be down. A hint, never a decision: it makes a replica ask sooner whether
  * its leader is gone, and try owners first that seem to be there. A majority still has to say so.
  *
- * A beacon may be lost, come twice, late, or in another order. One of an earlier life of a node says nothing.
+ * A beacon may be lost, come twice, late, or in another order. One of an earlier life of a node says nothing, unless the
+ * later one has fallen silent and the earlier one goes on: then that was another process with a copy of the folder.
  *
  * @module
  */
@@ -23,7 +24,7 @@ interface Seen {
   number: number;
   heardAt: number;
   isCut: boolean;
-  formerBoots: number[];
+  former: { boot: number; number: number }[];
 }
 
 /** Lives of a node that are remembered to be over. */
@@ -38,11 +39,17 @@ export class Membership {
   heard({ node, boot, number }: Beacon, now: number): boolean {
     const seen = this.#seen.get(node);
     if (seen === undefined) {
-      this.#seen.set(node, { boot, number, heardAt: now, isCut: false, formerBoots: [] });
+      this.#seen.set(node, { boot, number, heardAt: now, isCut: false, former: [] });
       return true;
     }
-    if (seen.boot === boot ? number <= seen.number : seen.formerBoots.includes(boot)) return false;
-    if (seen.boot !== boot) seen.formerBoots = [...seen.formerBoots, seen.boot].slice(-FORMER_BOOTS_MAX);
+    if (seen.boot === boot) {
+      if (number <= seen.number) return false;
+    } else {
+      const earlier = seen.former.find((life) => life.boot === boot);
+      if (earlier !== undefined && (number <= earlier.number || now - seen.heardAt < this.silenceMs)) return false;
+      const others = seen.former.filter((life) => life !== earlier);
+      seen.former = [...others, { boot: seen.boot, number: seen.number }].slice(-FORMER_BOOTS_MAX);
+    }
     Object.assign(seen, { boot, number, heardAt: now, isCut: false });
     return true;
   }

@@ -31,3 +31,15 @@ Deno.test("suspectedSlots() tells nodes by the slots that they have in a bucket,
   assert.equal(membership.suspectedSlots(1, 3, 5000), 0b001);
   assert.equal(membership.suspectedSlots(2, 2, 5000), 0);
 });
+
+Deno.test("membership: a node whose folder somebody else had is heard again when that one has fallen silent", () => {
+  const membership = new Membership(0, 3);
+  assert.equal(membership.heard({ node: 1, boot: 7, number: 20 }, 0), true);
+  assert.equal(membership.heard({ node: 1, boot: 8, number: 1 }, 100), true);
+  assert.equal(membership.heard({ node: 1, boot: 7, number: 21 }, 200), false);
+  assert.equal(membership.isSuspected(1, 3100), true);
+  assert.equal(membership.heard({ node: 1, boot: 7, number: 20 }, 3100), false);
+  assert.equal(membership.heard({ node: 1, boot: 7, number: 24 }, 3100), true);
+  assert.equal(membership.isSuspected(1, 3200), false);
+  assert.equal(membership.heard({ node: 1, boot: 8, number: 1 }, 9000), false);
+});
