@@ -154,18 +154,18 @@ function publish(subject: string, reply: string, body: string): string {
   return `PUB ${subject} ${reply} ${new TextEncoder().encode(body).length}\r\n${body}\r\n`;
 }
 
-async function writeAll(connection: Deno.TcpConn, text: string): Promise<void> {
+async function writeAll(connection: Pick<Deno.TcpConn, "write">, text: string): Promise<void> {
   const bytes = new TextEncoder().encode(text);
   for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));
 }
 
 /** Counts the messages that come to an inbox. They are short, so they are read as text. */
-class AckCounter implements Counter {
+export class AckCounter implements Counter {
   /** The body of the message that came last. */
   last = "";
   #text = "";
 
-  constructor(readonly connection: Deno.TcpConn) {}
+  constructor(readonly connection: Pick<Deno.TcpConn, "write">) {}
 
   push(slice: Uint8Array, reply: (error: string | null) => void): void {
     this.#text += new TextDecoder("latin1").decode(slice);
