@@ -29,6 +29,10 @@ export interface ClusterProcessesOptions {
   init?: string[];
   /** Flags of each node. Of the journal little is taken when left out. */
   flags?: string[];
+  /** Nodes reach each other without proxies between them, for who measures: then nothing can be held, delayed or cut. */
+  direct?: boolean;
+  /** Where the cluster's folder is made; among those of the system when left out. */
+  dir?: string;
 }
 
 const HOST = "127.0.0.1";
@@ -123,11 +127,13 @@ export class ClusterProcesses implements AsyncDisposable {
 
   /** Makes the folders of a cluster and the lines between its nodes, and starts none of them. */
   static async make(options: ClusterProcessesOptions = {}): Promise<ClusterProcesses> {
-    const { nodes: count = 3, init = [] } = options;
-    const folder = await Deno.makeTempDir({ prefix: "esker-cluster-" });
+    const { nodes: count = 3, init = [], dir } = options;
+    const folder = await Deno.makeTempDir({ prefix: "esker-cluster-", ...(dir !== undefined && { dir }) });
     const [nodePorts, clientPorts] = [freePorts(count), freePorts(count)];
     const indexes = Array.from({ length: count }, (_, index) => index);
-    const directions = indexes.map((from) => indexes.map((to) => from === to ? null : new Direction()));
+    const directions = indexes.map((from) =>
+      indexes.map((to) => from === to || options.direct ? null : new Direction())
+    );
     const proxies: TcpProxy[] = [];
     const list = (ports: number[]) => ports.map((port) => `${HOST}:${port}`).join(",");
     try {
@@ -142,7 +148,7 @@ export class ClusterProcesses implements AsyncDisposable {
       const { command, problems } = reading;
       if (command.name !== "cluster init" || problems.length > 0) throw new Error(problems.join("; "));
       const { folders } = await initCluster(command, reading.options, identityIn);
-      for (const [from, dir] of folders.entries()) {
+      for (const [from, dir] of options.direct ? [] : folders.entries()) {
         const config = readClusterConfig(systemDisk, dir)!;
         const entries = config.nodes.map((entry, to) => {
           if (to === from) return entry;

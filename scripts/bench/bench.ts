@@ -52,17 +52,25 @@ export interface Work {
   /** Whether how long a request takes is worth a column; so it is when left out. */
   latency?: boolean;
   ours: Turn;
-  /** Left out when nobody does the same. */
-  beside?: { name: string; turn: Turn } | undefined;
+  /** Left out when nobody does the same. Of several, each has a line of its own. */
+  beside?: Beside | readonly Beside[] | undefined;
   note?: string;
 }
 
-/** Measures in turns: who begins changes, and the ratio is the median of the ratios of the pairs. */
+interface Beside {
+  name: string;
+  turn: Turn;
+}
+
+/**
+ * Measures in turns: who begins changes, and the ratio is the median of the ratios of the pairs. Returns what was added.
+ */
 export async function measure(
   bench: Bench,
-  { name, unit, each = 1, latency = true, ours, beside, note }: Work,
-): Promise<void> {
-  const sides = beside === undefined ? [ours] : [ours, beside.turn];
+  { name, unit, each = 1, latency = true, ours, beside = [], note }: Work,
+): Promise<Row[]> {
+  const others = [beside].flat() as Beside[];
+  const sides = [ours, ...others.map(({ turn }) => turn)];
   for (const turn of sides) await turn(WARM_UP);
   const found: Measured[][] = sides.map(() => []);
   for (let round = 0; round < bench.rounds; round++) {
@@ -73,11 +81,20 @@ export async function measure(
     const { perSecond, msP50, msP95, msP99, msMax } = medianBy(found[side]!, (one) => one.perSecond);
     return { value: each * perSecond, ...(latency && { ms: { msP50, msP95, msP99, msMax } }) };
   };
-  const noted = note === undefined ? {} : { note };
-  if (beside === undefined) return bench.add({ name, unit, ...middle(0), ...noted });
-  const ratios = found[0]!.map((one, i) => one.perSecond / found[1]![i]!.perSecond);
-  const other = { name: beside.name, ...middle(1) };
-  bench.add({ name, unit, ...middle(0), beside: other, ratio: median(ratios), ratios, ...noted });
+  const row: Row = { name, unit, ...middle(0), ...(note !== undefined && { note }) };
+  const rows = others.map((other, i): Row => {
+    const ratios = found[0]!.map((one, round) => one.perSecond / found[i + 1]![round]!.perSecond);
+    return {
+      ...row,
+      ...(i > 0 && { name: `${name}, beside ${other.name}` }),
+      beside: { name: other.name, ...middle(i + 1) },
+      ratio: median(ratios),
+      ratios,
+    };
+  });
+  if (rows.length === 0) rows.push(row);
+  for (const one of rows) bench.add(one);
+  return rows;
 }
 
 /** Starts our server; `folder` below the bench's own unless it is a path from the root. */

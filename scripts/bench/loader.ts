@@ -32,8 +32,13 @@ export interface Loaded extends Measured {
   byClient: number[];
 }
 
-export async function load(address: Address, requests: Requests, options: LoaderOptions): Promise<Loaded> {
-  return await new Loader(requests, options).run(address);
+/** Of several addresses each client has one, in turns. */
+export async function load(
+  address: Address | readonly Address[],
+  requests: Requests,
+  options: LoaderOptions,
+): Promise<Loaded> {
+  return await new Loader(requests, options).run([address].flat());
 }
 
 class Loader {
@@ -49,13 +54,15 @@ class Loader {
     this.#byClient = Array(options.clients).fill(0);
   }
 
-  async run({ hostname, port }: Address): Promise<Loaded> {
+  async run(addresses: readonly Address[]): Promise<Loaded> {
     const connections: Deno.TcpConn[] = [];
     try {
       for (let i = 0; i < this.options.clients; i++) {
+        const { hostname, port } = addresses[i % addresses.length]!;
         const connection = await Deno.connect({ hostname, port });
         connection.setNoDelay(true);
         connections.push(connection);
+        await this.requests.greet?.(connection, i);
       }
       const began = performance.now();
       this.#deadline = began + 1000 * (this.options.seconds ?? Infinity);
@@ -88,7 +95,7 @@ class Loader {
     const repliesPer = requests.replies ?? 1;
     const outgoing = new Uint8Array(requests.bytesMax * pipeline);
     const slice = new Uint8Array(READ_BYTES);
-    const counter = new ReplyCounter();
+    const counter = requests.counter?.(connection) ?? new ReplyCounter();
     let outstanding = 0, again = 0, began = 0, now = 0, error: string | null = null;
     const reply = (failed: string | null) => {
       error ??= failed;

@@ -92,3 +92,19 @@ Deno.test("load() ends with a refusal that nobody expects, and with a link that 
     await rejects(load(server.address, pings(), size), /closed|reset/i);
   }
 });
+
+Deno.test("load() gives clients several addresses in turns, and speaks another protocol if it is told how", async () => {
+  await using first = new Server(() => "+PONG\r\n");
+  await using second = new Server(() => "+PONG\r\n");
+  const greeted: number[] = [];
+  let slices = 0;
+  const requests = pings({
+    greet: (_, client) => Promise.resolve(void greeted.push(client)),
+    counter: () => ({ push: (slice, reply) => (slices++, slice.forEach((byte) => byte === 10 && reply(null))) }),
+  });
+  const { byClient } = await load([first.address, second.address], requests, { clients: 3, pipeline: 1, requests: 30 });
+  deepEqual(greeted, [0, 1, 2]);
+  equal(first.commands, byClient[0]! + byClient[2]!);
+  equal(second.commands, byClient[1]);
+  equal(slices, 30);
+});

@@ -9,6 +9,8 @@
  *     starts        from the start of the process to its first PONG, and its memory, up to a million events
  *     big-reads     a store of --events events: reads, cold and warm, scans, starts, memory, bytes on disk
  *     big-appends   the same store: appends, beside an empty one; with ids and retries, beside those without
+ *     cluster       three nodes on this machine: appends beside one node and beside NATS JetStream with three replicas,
+ *                   reads at one, two and three nodes, and how long a killed leader is missed
  *     postgres-reads  PostgreSQL's reads of as many events
  *
  * What has a counterpart is paired: the two servers take turns, who begins changes, and the ratio is the median of the
@@ -33,6 +35,7 @@ import type { Bench } from "./bench.ts";
 import { measureBigAppends } from "./big_appends.ts";
 import { measureBigReads } from "./big_reads.ts";
 import { bigStore, clone, fillingOf } from "./big_store.ts";
+import { measureCluster } from "./cluster.ts";
 import { describeMachine, machineLines } from "./machine.ts";
 import { openPeer, PEERS } from "./peers/peer.ts";
 import { measurePostgresReads } from "./peers/postgres_reads.ts";
@@ -55,6 +58,7 @@ const PARTS: Record<string, (bench: Bench) => Promise<void>> = {
   "starts": measureStarts,
   "big-reads": (bench) => onBigStore(bench, measureBigReads),
   "big-appends": (bench) => onBigStore(bench, measureBigAppends),
+  "cluster": measureCluster,
   "postgres-reads": measurePostgresReads,
 };
 

@@ -23,8 +23,17 @@ export interface Requests {
   accepted?(client: number): void;
   /** Told how long each accepted request took. */
   took?(ms: number): void;
+  /** What a protocol wants said first on a connection; ours wants nothing. */
+  greet?(connection: Deno.TcpConn, client: number): Promise<void>;
+  /** How replies of a connection are counted; as those of RESP when left out. */
+  counter?(connection: Deno.TcpConn): Counter;
   /** Takes an error, after which this client writes its request anew. Left out, an error ends the run. */
   refused?(error: string, client: number): void;
+}
+
+/** Calls `reply` for each reply that ends in a slice, with its text if it is an error. */
+export interface Counter {
+  push(slice: Uint8Array, reply: (error: string | null) => void): void;
 }
 
 export type Ids = "no" | "time-ordered" | "random";
@@ -54,8 +63,9 @@ export class Template {
   readonly #ids: number[];
   readonly #versions: number[];
 
-  constructor(...commands: readonly (readonly string[])[]) {
-    this.bytes = concat(commands.map(encodeCommand));
+  /** As words of RESP, or as the bytes of another protocol. */
+  constructor(...commands: readonly (readonly string[] | Uint8Array)[]) {
+    this.bytes = concat(commands.map((command) => command instanceof Uint8Array ? command : encodeCommand(command)));
     const found = Buffer.from(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length);
     const places = (mark: string) => {
       const at: number[] = [];
