@@ -9,7 +9,8 @@
  *
  * - They reach the leader in the order in which they were called. When one comes back, nothing more is sent until all
  *   that fly have come back; then those that have to be tried again go first, in their order, and begin a new run. A
- *   leader that has not taken one of a run takes none behind it (messages.ts).
+ *   leader that has not taken one of a run takes none behind it (messages.ts). All that fly go to the same place: at
+ *   another one nobody would know of those that are not taken here.
  * - A failure is told only when nothing was appended anywhere. What may have been is tried again with the same event ids,
  *   by which a leader knows whether it was, until the time is up; then nothing is known.
  * - A leader appends only in the term in which it was asked. So when a later one has refused the same events, no earlier
@@ -48,7 +49,7 @@ export type Target =
 
 export interface AppendWays {
   now(): number;
-  target(append: Append): Target;
+  target(append: Append, run: number): Target;
   /**
    * Sends it within this call, or returns false: then there is no room, and it is said when there is. Tells what became of
    * it once, perhaps within the call.
@@ -96,6 +97,7 @@ export class AppendRoute {
   readonly #settings: RouteSettings;
   #waiting: Append[] = [];
   readonly #flying = new Set<Append>();
+  #flyingTo: Target | null = null;
   /** Those that came back. While there are any, nothing is sent. */
   #again: Append[] = [];
   #run = 1;
@@ -133,7 +135,7 @@ export class AppendRoute {
   leaderChanged(): void {
     for (const append of this.#flying) {
       if (append.sentInTerm === null) continue;
-      const target = this.#ways.target(append);
+      const target = this.#ways.target(append, this.#run);
       if (target.kind !== "leader" || target.term <= append.sentInTerm) continue;
       append.mayBeStored = true;
       append.why = new TryAgain("The leader has changed");
@@ -154,7 +156,7 @@ export class AppendRoute {
 
   #sendFirst(): boolean {
     const append = this.#waiting[0]!;
-    const target = this.#ways.target(append);
+    const target = this.#ways.target(append, this.#run);
     const now = this.#ways.now();
     if (target.kind === "none") {
       this.#ways.seek();
@@ -165,6 +167,8 @@ export class AppendRoute {
     this.#unreachableSince = null;
     if (this.#refusedBy !== null && isSame(target, this.#refusedBy) && now < this.#retryAt) return false;
     this.#refusedBy = null;
+    if (this.#flying.size > 0 && !isSame(target, this.#flyingTo!)) return false; // It would overtake.
+    this.#flyingTo = target;
     this.#waiting.shift();
     const attempt = ++append.attempt;
     append.sentInTerm = target.kind === "leader" ? target.term : null;
@@ -220,9 +224,9 @@ export class AppendRoute {
     return error instanceof WrongExpectedVersion || error instanceof DuplicateEventId;
   }
 
-  /** One that flew does no more: it may have been the one for which those wait that came back. */
+  /** One that flew does no more: it may have been the one for which others wait. */
   #settled(): void {
-    if (this.#again.length > 0 && this.#flying.size === 0) this.send();
+    if (this.#flying.size === 0) this.send();
   }
 
   #back(append: Append): void {

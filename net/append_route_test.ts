@@ -204,3 +204,19 @@ Deno.test("without a leader somebody is asked; out of reach of all, clients are 
   played.route.send();
   assert.deepEqual(played.told, ["1 NoReplica"]);
 });
+
+Deno.test("while some are on their way to one leader nothing goes to another, where it would overtake them", () => {
+  const played = new Played();
+  played.add(2);
+  played.target = NEXT_LEADER;
+  played.add();
+  assert.equal(played.takeSent(), "1@1/1 2@1/1");
+  played.answer(1, NOT_TAKEN);
+  assert.equal(played.takeSent(), "");
+  played.answer(2, NOT_TAKEN);
+  assert.equal(played.takeSent(), "1@2/2 2@2/2 3@2/2");
+  played.target = LEADER;
+  played.add();
+  for (const order of [1, 2, 3]) played.answer(order, STORED);
+  assert.equal(played.takeSent(), "4@1/2");
+});

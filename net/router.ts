@@ -216,7 +216,7 @@ export class Router {
     let leaderLostAt: number | null = null;
     return {
       now: () => this.#environment.monotonic(),
-      target: ({ hops, from, attempt }): Target => {
+      target: ({ hops, from }, run): Target => {
         const leader = this.#routes.leaderOf(bucket);
         if (leader !== null && (leader.node === node || this.#transport.isLinked(leader.node))) {
           leaderLostAt = null;
@@ -228,7 +228,7 @@ export class Router {
         const isNear = this.#local.replica(bucket) !== null || this.#routes.replicas(bucket).length > 0;
         // A leader without a link, or no replica with one: another node may have it.
         const isLost = leader !== null ? now - leaderLostAt >= RELAY_AFTER_MS : !isNear;
-        if (isLost && relays.length > 0) return { kind: "relay", node: relays[attempt % relays.length]! };
+        if (isLost && relays.length > 0) return { kind: "relay", node: relays[run % relays.length]! };
         return { kind: "none", unreachable: !isNear && relays.length === 0 };
       },
       send: (append, to, run, told) => {

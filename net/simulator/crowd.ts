@@ -19,6 +19,7 @@ import { Burster, collect, Reader } from "./reader.ts";
 import { type Clientele, Gone, isTemporary, pause, type Visit } from "./visit.ts";
 
 const READERS = 2;
+const BURSTERS_MAX = 2;
 const FOLLOWERS_MAX = 4;
 const RETRY_MS = 100;
 const PATIENCE_MS = 15_000;
@@ -43,7 +44,7 @@ export interface Stage {
   /** Calls back within a process: when it goes on, and never, if it is dead. */
   reach(life: Life, action: () => void): void;
   append(node: number, request: AppendRequest, answer: (answer: Answer) => void): void;
-  appendAll(node: number, requests: readonly AppendRequest[], answer: (i: number, answer: Answer) => void): void;
+  appendAll: Clientele["appendAll"];
   count(what: string): void;
   broke(reason: Error): void;
 }
@@ -80,7 +81,7 @@ export class Crowd implements Clientele {
     const chance = new Chance(seed);
     const list = <T>(length: number, make: (i: number) => T) => Array.from({ length }, (_, i) => make(i));
     this.#readers = list(READERS, (i) => new Reader(this, new Chance(seed + 10 + i)));
-    this.#bursters = list(chance.below(2), (i) => new Burster(`b${i}`, this, new Chance(seed + 20 + i)));
+    this.#bursters = list(chance.below(BURSTERS_MAX + 1), (i) => new Burster(`b${i}`, this, new Chance(seed + 20 + i)));
     this.#followers = list(
       chance.between(1, FOLLOWERS_MAX),
       (i) => new Follower(`${i}`, this, new Chance(seed + 30 + i)),
@@ -217,8 +218,8 @@ export class Crowd implements Clientele {
     return 1 + (this.#shownOf(partition).findLast((event) => event.stream === stream)?.version ?? -1);
   }
 
-  appendAll(node: number, requests: readonly AppendRequest[], answer: (i: number, answer: Answer) => void): void {
-    this.stage.appendAll(node, requests, answer);
+  appendAll(...args: Parameters<Clientele["appendAll"]>): void {
+    this.stage.appendAll(...args);
   }
 
   count(what: string): void {

@@ -17,13 +17,15 @@ import { type Clientele, isTemporary, pause, type Visit } from "./visit.ts";
 
 const SUBSCRIBE_PATIENCE_MS = 15_000;
 const REST_MS_MAX = 500;
+/** Now and then one forgets all and begins as at first. */
+const BEGINS_ANEW_ONE_IN = 4;
 const STREAMS_PER_PARTITION = 3;
 
 /** By partition. */
 type Replicas = Map<number, ReturnType<Clientele["replicas"]>>;
 
 export class Follower {
-  readonly ledger: Ledger;
+  ledger: Ledger;
   readonly #sources: readonly Source[];
   isIdle = false;
 
@@ -38,6 +40,7 @@ export class Follower {
       await pause(clientele.timers, chance.between(1, REST_MS_MAX));
       const visit = clientele.visit(chance.below(clientele.nodeCount));
       if (visit === null) continue;
+      if (chance.oneIn(BEGINS_ANEW_ONE_IN)) this.ledger = new Ledger(this.#sources);
       try {
         await this.#follow(visit);
       } catch (error) {
@@ -142,7 +145,7 @@ export class Follower {
 }
 
 function sourcesOf({ partitionCount, keyOf }: Clientele, chance: Chance): Source[] {
-  const start = (): Start => chance.pick([0, 0, "latest" as const, chance.below(6), chance.below(60)]);
+  const start = (): Start => chance.pick([0, "latest", "latest", chance.below(6), chance.below(60)] as const);
   const common = start();
   const startOf = chance.oneIn(2) ? () => common : start;
   const partitions = Array.from({ length: partitionCount }, (_, partition) => partition);

@@ -28,8 +28,9 @@ const READ_EVERY_MS = 80;
 /** Of a long partition mostly the end is read. */
 const TAIL = 30;
 const PATIENCE_MS = 15_000;
-const BURST_EVERY_MS = 900;
-const BURST_MAX = 8;
+const BURST_EVERY_MS = 500;
+const BURST_MAX = 20;
+const SPREAD_MS = [0, 0, 3, 30];
 
 export class Reader {
   isIdle = false;
@@ -153,7 +154,7 @@ export async function collect(scan: Scan): Promise<EventRecord[]> {
   return events;
 }
 
-/** Appends many at once, and does not try again. */
+/** Appends many without waiting, and does not try again. */
 export class Burster {
   isIdle = true;
   #count = 0;
@@ -186,7 +187,7 @@ export class Burster {
     this.isIdle = false;
     let left = operations.length;
     const { promise, resolve } = Promise.withResolvers<void>();
-    clientele.appendAll(node, operations.map(({ request }) => request), (i, answer) => {
+    clientele.appendAll(node, operations.map(({ request }) => request), chance.pick(SPREAD_MS), (i, answer) => {
       const one = operations[i]!;
       const { operation } = one;
       if (answer.kind === "ok") history.acknowledge(operation, answer.firstSequence, clientele.now());

@@ -39,7 +39,7 @@ export interface StoreSettings {
 export function storeSettingsOf(chance: Chance): StoreSettings {
   return {
     router: {
-      commandMs: chance.pick([600, 10_000]),
+      commandMs: chance.pick([400, 1500, 10_000]),
       answerMs: chance.pick([700, 5000]),
       freshMs: chance.pick([20, 300]),
     },

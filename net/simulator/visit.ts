@@ -54,8 +54,13 @@ export interface Clientele {
   /** One past the last sequence that any replica has ever shown, and of a stream the last version. */
   shownEnd(partition: number): number;
   shownVersions(partition: number, stream: string): number;
-  /** All in one turn, in their order. */
-  appendAll(node: number, requests: readonly AppendRequest[], answer: (i: number, answer: Answer) => void): void;
+  /** Over one connection, in their order, each so long after the one before it, without a wait for answers. */
+  appendAll(
+    node: number,
+    requests: readonly AppendRequest[],
+    everyMs: number,
+    answer: (i: number, answer: Answer) => void,
+  ): void;
   count(what: string): void;
   /** A promise was broken. */
   broke(reason: Error): void;

@@ -301,22 +301,28 @@ class World implements Cluster, Stage {
   }
 
   append(number: number, request: AppendRequest, answer: (answer: Answer) => void): void {
-    this.appendAll(number, [request], (_, told) => answer(told));
+    this.appendAll(number, [request], 0, (_, told) => answer(told));
   }
 
-  appendAll(number: number, requests: readonly AppendRequest[], answer: (i: number, answer: Answer) => void): void {
+  appendAll(
+    number: number,
+    requests: readonly AppendRequest[],
+    everyMs: number,
+    answer: (i: number, answer: Answer) => void,
+  ): void {
     const wayMs = () => 1 + this.#chance.below(CLIENT_MS_MAX);
     for (const request of requests) this.#crowd?.asked(request);
-    this.after(wayMs(), () => {
-      const { life } = this.#places[number]!;
-      for (const [i, request] of requests.entries()) {
-        if (life === null) {
-          answer(i, { kind: "refused", why: "no connection" });
-          continue;
-        }
+    let life: OwnLife | null = null;
+    const firstMs = wayMs();
+    for (const [i, request] of requests.entries()) {
+      this.after(firstMs + i * everyMs, () => {
+        const now = this.#places[number]!.life;
+        if (i === 0) life = now;
+        if (life === null || life !== now) return answer(i, { kind: "refused", why: "no connection" });
+        const { node } = life;
         this.reach(life, () =>
-          life.node.append(request, (told, end) => {
-            if (told.kind === "wrong version") this.#holdVersion(life.node, request, told.current);
+          node.append(request, (told, end) => {
+            if (told.kind === "wrong version") this.#holdVersion(node, request, told.current);
             this.after(wayMs(), () => {
               if (told.kind === "ok") {
                 const bucket = bucketOf(request.partition, this.#shape.bucketCount);
@@ -326,8 +332,8 @@ class World implements Cluster, Stage {
               answer(i, told);
             });
           }));
-      }
-    });
+      });
+    }
   }
 
   /** A refusal rests on what can be read: where it was decided, which another node may have done. */
