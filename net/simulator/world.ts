@@ -200,7 +200,10 @@ class World implements Cluster, Stage {
     await this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed() && areIdle());
     assert.ok(areIdle(), "a client waits for its answer, and nothing is wrong any more");
     assert.ok(this.#isHealed(), `in the end: ${this.#whatIsNotHealed()}`);
-    if (this.#crowd !== null) await this.#clearUp(this.#crowd);
+    if (this.#crowd !== null) {
+      await this.#clearUp(this.#crowd);
+      await this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed()); // A leader may have changed in the meantime.
+    }
     this.#judge();
     await this.#crowd?.judge();
   }
