@@ -429,6 +429,10 @@ export class AppendQueue {
       const pending = bucket.uncommitted.given(eventId) as Append | undefined;
       if (pending !== undefined) {
         const appended = answerRetry(transaction, storedPending(pending), eventId);
+        if (pending.logIndex < bucket.watermark.end.logIndex) {
+          waiting.stored(appended); // It is still remembered, and was answered: nobody would ask for its retries again.
+          return true;
+        }
         (pending.retries ??= []).push({ waiting, appended });
         if (pending.logIndex < run.from.logIndex) attached.push(waiting);
         return true;

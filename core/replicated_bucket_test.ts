@@ -222,6 +222,21 @@ Deno.test("replicated: a retry of what is not committed is answered with it, and
   await node.store.close();
 });
 
+Deno.test("replicated: a retry of what is committed is answered at once, also while what came after it is not", async () => {
+  const node = await Node.open(new MemoryDisk());
+  const first = node.append(one("s", { eventId: idFor("s") }));
+  await settled();
+  node.append(one("s"));
+  await settled();
+  node.bucket.commitTo(1);
+  const retry = node.append(one("s", { eventId: idFor("s") }));
+  await settled();
+  assert.equal(retry.outcome, "stored at 0, versions 0");
+  assert.equal(retry.outcome, first.outcome);
+  node.bucket.commitTo(2);
+  await node.store.close();
+});
+
 Deno.test("replicated: a retry of what is not committed is no refusal when the disk has no room for others", async () => {
   const node = await Node.open(new MemoryDisk());
   const first = node.append(one("s", { eventId: idFor("s") }));

@@ -39,8 +39,8 @@ export class Follower {
     while (!clientele.isEnd) {
       await pause(clientele.timers, chance.between(1, REST_MS_MAX));
       const visit = clientele.visit(chance.below(clientele.nodeCount));
-      if (visit === null) continue;
-      if (chance.oneIn(BEGINS_ANEW_ONE_IN)) this.ledger = new Ledger(this.#sources);
+      if (visit === null || clientele.isEnd) continue;
+      if (!clientele.isOver && chance.oneIn(BEGINS_ANEW_ONE_IN)) this.ledger = new Ledger(this.#sources);
       try {
         await this.#follow(visit);
       } catch (error) {

@@ -224,6 +224,9 @@ class World implements Cluster, Stage {
     assert.ok(crowd.isEmpty, "a follower does not come to his end");
     await this.#runUntil(this.nowMs + SERVING_MS, () => crowd.whatIsOpen() === null);
     assert.ok(crowd.whatIsOpen() === null, `nobody wants anything any more, and ${crowd.whatIsOpen()}`);
+    // What a node still tried for a client that had given up may be stored until now.
+    await this.#runUntil(this.nowMs + HEALING_MS, () => this.#isHealed());
+    assert.ok(this.#isHealed(), `when nothing is open any more: ${this.#whatIsNotHealed()}`);
   }
 
   /** The leader is deaf, or mute, or both, and does not come back: the others must have another one. */
