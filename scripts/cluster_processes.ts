@@ -129,7 +129,10 @@ export class ClusterProcesses implements AsyncDisposable {
   static async make(options: ClusterProcessesOptions = {}): Promise<ClusterProcesses> {
     const { nodes: count = 3, init = [], dir } = options;
     const folder = await Deno.makeTempDir({ prefix: "esker-cluster-", ...(dir !== undefined && { dir }) });
-    const [nodePorts, clientPorts] = [freePorts(count), freePorts(count)];
+    // Until the proxies have theirs: else one of them might get one of these.
+    const held = holdPorts(2 * count);
+    const ports = held.map(({ addr }) => addr.port);
+    const [nodePorts, clientPorts] = [ports.slice(0, count), ports.slice(count)];
     const indexes = Array.from({ length: count }, (_, index) => index);
     const directions = indexes.map((from) =>
       indexes.map((to) => from === to || options.direct ? null : new Direction())
@@ -170,6 +173,8 @@ export class ClusterProcesses implements AsyncDisposable {
       for (const proxy of proxies) await proxy[Symbol.asyncDispose]();
       await Deno.remove(folder, { recursive: true });
       throw error;
+    } finally {
+      for (const listener of held) listener.close();
     }
   }
 
@@ -240,8 +245,11 @@ export class ClusterProcesses implements AsyncDisposable {
 
 /** Ports that were free just now, all different. */
 export function freePorts(count: number): number[] {
-  const listeners = Array.from({ length: count }, () => Deno.listen({ hostname: HOST, port: 0 }));
-  const ports = listeners.map(({ addr }) => addr.port);
-  for (const listener of listeners) listener.close();
-  return ports;
+  const held = holdPorts(count);
+  for (const listener of held) listener.close();
+  return held.map(({ addr }) => addr.port);
+}
+
+function holdPorts(count: number): Deno.TcpListener[] {
+  return Array.from({ length: count }, () => Deno.listen({ hostname: HOST, port: 0 }));
 }

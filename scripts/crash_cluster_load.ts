@@ -94,7 +94,12 @@ export class NodeLink implements Disposable {
   #connect(): Promise<Client> {
     if (this.#isOver) return Promise.reject(new Error("The link is over"));
     const { onPush } = this;
-    return Client.connect(this.address, onPush === undefined ? {} : { onPush });
+    const connecting = Client.connect(this.address, onPush === undefined ? {} : { onPush });
+    // One that ended while nobody asked is not to fail the next call.
+    connecting.then((client) => client.over).then(() => {
+      if (this.#client === connecting) this.#client = null;
+    }, () => {});
+    return connecting;
   }
 
   #drop(): void {
@@ -147,8 +152,10 @@ export interface LoadOptions {
 export interface Counts {
   acknowledged: number;
   refused: number;
-  /** Tries without an answer, or with one that says that nobody knows. */
+  /** Tries that were answered with that nobody knows. */
   unknown: number;
+  /** Tries without an answer, by node. */
+  lost: Map<number, number>;
   /** Answers that say that nothing was stored and nothing is wrong, by code. */
   later: Map<string, number>;
   slowestMs: number;
@@ -296,7 +303,10 @@ export class ClusterLoad {
       } catch (error) {
         if (error instanceof Unreachable) {
           // Nothing was sent.
-        } else if (error instanceof ConnectionLost || error instanceof ReplyError && error.code === "UNKNOWN") {
+        } else if (error instanceof ConnectionLost) {
+          isUnknown = true;
+          this.counts.lost.set(at, (this.counts.lost.get(at) ?? 0) + 1);
+        } else if (error instanceof ReplyError && error.code === "UNKNOWN") {
           isUnknown = true;
           this.counts.unknown++;
         } else if (error instanceof ReplyError && LATER.has(error.code)) {
@@ -453,12 +463,13 @@ function isSame(one: Known | undefined, other: Known | undefined): boolean {
 }
 
 function emptyCounts(): Counts {
-  return { acknowledged: 0, refused: 0, unknown: 0, later: new Map(), slowestMs: 0 };
+  return { acknowledged: 0, refused: 0, unknown: 0, lost: new Map(), later: new Map(), slowestMs: 0 };
 }
 
-export function countsText({ acknowledged, refused, unknown, later, slowestMs }: Counts): string {
+export function countsText({ acknowledged, refused, unknown, lost, later, slowestMs }: Counts): string {
   const again = [...later].map(([code, count]) => `, ${count} ${code}`).join("");
-  return `${acknowledged} acknowledged, ${refused} refused, ${unknown} without an answer${again}, ` +
+  const unanswered = [...lost.values()].reduce((sum, count) => sum + count, 0);
+  return `${acknowledged} acknowledged, ${refused} refused, ${unknown} UNKNOWN, ${unanswered} without an answer${again}, ` +
     `slowest ${slowestMs.toFixed(0)} ms`;
 }
 

@@ -10,6 +10,8 @@ import { ConnectionLost, type Plain, ReplyError } from "./resp_client.ts";
 /** A node is asked again after so long. */
 const AGAIN_MS = 10;
 const ANSWER_MS_MAX = 2000;
+/** Under load nobody is level for long. */
+const NEAR_ENTRIES = 20;
 
 export interface BucketState {
   bucket: number;
@@ -114,19 +116,19 @@ export class ClusterState implements Disposable {
     }, msMax);
   }
 
-  /** A node has all its replicas counted, and all that is committed. */
+  /** All replicas of a node count, and it has all that is committed: of what is appended meanwhile it may lack the last. */
   async caughtUp(node: number, msMax: number): Promise<number> {
     return await this.until(`node ${node} has caught up`, async () => {
-      const { nodes } = this.cluster;
-      const buckets = await this.buckets(node);
-      const isThere = buckets.every(({ role, replicas }) =>
-        !replicas.includes(node) || role === "follower" || role === "serving"
-      );
-      if (!isThere || await this.info(node, "nodes_linked") < nodes.filter(({ isRunning }) => isRunning).length) {
-        return false;
+      const running = this.cluster.nodes.filter(({ isRunning }) => isRunning).map(({ index }) => index);
+      const all = await Promise.all(running.map((one) => this.buckets(one)));
+      for (const own of await this.buckets(node)) {
+        if (!own.replicas.includes(node)) continue;
+        if (own.role !== "follower" && own.role !== "serving") return false;
+        if (own.commit_end! + NEAR_ENTRIES < Math.max(...all.map((one) => one[own.bucket]!.commit_end ?? 0))) {
+          return false;
+        }
       }
-      // Under load it is never level for long: it is near, and gets nearer no more.
-      return await this.info(node, "lag_entries") < 50;
+      return await this.info(node, "nodes_linked") === running.length;
     }, msMax);
   }
 

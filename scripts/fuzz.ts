@@ -1,7 +1,8 @@
 /**
  * `deno task fuzz [NAME [SEED [ROUNDS]]]`: throws chance at a part, or at all parts.
  *
- * NAME is the x of an `x_fuzz.ts`, which exports `fuzz(seed, rounds)`: round i plays what seed + i makes up. Seeds
+ * NAME is the x of an `x_fuzz.ts`, which exports `fuzz(seed, rounds)`: round i plays what seed + i makes up. One whose
+ * rounds take long exports how many are enough, `ROUNDS`. Seeds
  * that once failed are in testdata/seeds.txt and go first, for ever. Without SEED it draws one. A failure names the
  * seed that repeats it.
  *
@@ -67,10 +68,10 @@ export async function findFuzzers(): Promise<Map<string, URL>> {
 /** What an `x_fuzz.ts` exports. */
 export type Fuzz = (seed: number, rounds: number) => void | Promise<void>;
 
-export async function loadFuzzer(url: URL): Promise<Fuzz> {
-  const { fuzz } = await import(url.href);
+export async function loadFuzzer(url: URL): Promise<{ fuzz: Fuzz; rounds: number }> {
+  const { fuzz, ROUNDS: rounds = ROUNDS } = await import(url.href);
   if (typeof fuzz !== "function") throw new Error(`${url.pathname} exports no function fuzz`);
-  return fuzz;
+  return { fuzz, rounds };
 }
 
 /** Runs a fuzzer round by round, so that a failure names its seed. Returns how many rounds it ran. */
@@ -97,8 +98,8 @@ async function main([wanted, seedText, roundsText]: string[]): Promise<number> {
     return 2;
   }
   const seed = seedText === undefined ? crypto.getRandomValues(new Uint32Array(1))[0]! % 1_000_000 : Number(seedText);
-  const rounds = roundsText === undefined ? ROUNDS : Number(roundsText);
-  if (!Number.isSafeInteger(seed) || seed < 0 || !Number.isSafeInteger(rounds) || rounds < 1) {
+  const asked = roundsText === undefined ? null : Number(roundsText);
+  if (!Number.isSafeInteger(seed) || seed < 0 || asked !== null && !(Number.isSafeInteger(asked) && asked >= 1)) {
     console.error(`SEED and ROUNDS are whole numbers: found ${seedText} ${roundsText ?? ""}`);
     return 2;
   }
@@ -106,11 +107,11 @@ async function main([wanted, seedText, roundsText]: string[]): Promise<number> {
   const seeds = await knownSeeds();
   for (const [name, url] of fuzzers) {
     if (wanted !== undefined && name !== wanted) continue;
-    const fuzz = await loadFuzzer(url);
+    const { fuzz, rounds } = await loadFuzzer(url);
     for (const known of seeds.filter((known) => known.name === name)) {
       await tally.check(`${name} ${known.seed} (${known.lesson})`, async () => void await run(fuzz, known.seed, 1));
     }
-    await tally.check(name, () => run(fuzz, seed, rounds));
+    await tally.check(name, () => run(fuzz, seed, asked ?? rounds));
   }
   return tally.end();
 }
