@@ -86,6 +86,8 @@ export const PEER_QUEUES_BYTES_MAX = Object.values(QUEUE_BYTES_MAX).reduce((sum,
 const SLICE_BYTES = 32 * 1024;
 /** Bytes of a stream on their way: the least that yamux allows. */
 const WINDOW_BYTES = 256 * 1024;
+/** Of so many that have come the sender is told. */
+const WINDOW_STEP_BYTES = WINDOW_BYTES / 4;
 
 const TICK_MS = 100;
 /** A sign of life, should nothing else have been sent meanwhile. */
@@ -100,6 +102,9 @@ const IDLE_MS_MAX = 30_000;
 const FAILURES_TOLD = 4;
 /** Broadcasts that gossipsub has not carried out: beyond it they are dropped. */
 const BROADCASTS_MAX = 64;
+
+/** A state of yamux's streams. */
+const YAMUX_ESTABLISHED = 3;
 
 const HELLO = 1;
 const HELLO_BYTES = 13;
@@ -595,6 +600,7 @@ class Link {
       return this.end(new Error(`The stream for ${name} came twice, late or closed`));
     }
     lane.stream = stream;
+    tellWindowInSteps(stream);
     const closed = () => this.end(new Error(`The peer has ended its stream for ${name}`));
     stream.addEventListener("close", closed);
     stream.addEventListener("remoteCloseWrite", closed);
@@ -815,6 +821,28 @@ function quicken(connection: MultiaddrConnection): false {
     return write.apply(socket, args);
   }) as Socket["write"];
   return false;
+}
+
+/**
+ * Yamux answers each piece of a stream with a message of its own that says how much of the window is free again: as many
+ * packets as there are messages, each of which costs both ends what a message costs. Here it says so now and then.
+ */
+function tellWindowInSteps(stream: Stream): void {
+  const yamux = stream as Stream & {
+    state: number;
+    recvWindow: number;
+    recvWindowCapacity: number;
+    sendWindowUpdate(): void;
+  };
+  if (typeof yamux.sendWindowUpdate !== "function" || typeof yamux.recvWindowCapacity !== "number") {
+    throw new Error("This version of yamux does not tell of its windows as those before it");
+  }
+  const tell = yamux.sendWindowUpdate;
+  yamux.sendWindowUpdate = () => {
+    // Before a stream is established, this is also the word that it is.
+    const canWait = yamux.state === YAMUX_ESTABLISHED;
+    if (!canWait || yamux.recvWindow - yamux.recvWindowCapacity >= WINDOW_STEP_BYTES) tell.call(yamux);
+  };
 }
 
 /** The same bytes without what `Buffer` does otherwise: its `slice` is no copy. */
