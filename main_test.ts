@@ -108,6 +108,7 @@ Deno.test("main: a second signal waits for nothing", async () => {
   await link.write(encodeCommand(["EAPPEND", "s", "n", new Uint8Array(1024 * 1024)]));
   await link.read(2);
   await link.write(concat(Array.from({ length: 50 }, () => encodeCommand(["ESCAN", "s", "-", "+"]))));
+  await link.read(2); // It is at them.
   server.process.kill("SIGTERM");
   while (!messages(server.output).includes("SIGTERM: stopping")) await new Promise((resolve) => setTimeout(resolve, 5));
   server.process.kill("SIGTERM");
