@@ -531,7 +531,9 @@ export class Follower implements Disposable {
   #take(items: Plain[]): void {
     const [kind, id, cursor, value] = items;
     if (kind !== "message") {
-      if (kind !== "subscribe") this.#tell(`it was pushed ${kind}: ${JSON.stringify(items)}`);
+      const said = cursor instanceof Uint8Array ? text.decode(cursor) : String(cursor);
+      // A node that is told to stop says so, and ends the link.
+      if (kind !== "subscribe" && !said.startsWith("ACTORSTOPPED ")) this.#tell(`it was pushed ${kind}: ${said}`);
       return;
     }
     const event = value as unknown as EventReply;
