@@ -519,8 +519,7 @@ export class AppendQueue {
     this.#room.beforeBatch(frames.length);
     this.#room.take(frames.length);
     const view = new DataView(frames.buffer, frames.byteOffset, frames.length);
-    const run = new LogRun(bucket, journal, false);
-    try {
+    this.#append(bucket, false, (run) => {
       for (let at = 0; at < frames.length;) {
         const { frameBytes, term, crc } = frameHeadAt(frames, view, at)!;
         journal.reserve(frameBytes);
@@ -530,24 +529,14 @@ export class AppendQueue {
         bucket.uncommitted.push({ logIndex, segment, offset });
         at += frameBytes;
       }
-      run.end(bucket.watermark.end.logIndex);
-    } catch (error) {
-      if (!(error instanceof NoSpace)) throw error;
-      this.#room.refused();
-      run.takeBack();
-      bucket.uncommitted.cut(run.from.logIndex);
-      throw error;
-    }
-    this.#wrote(bucket);
+    });
   }
 
   /** Appends an entry without events, which opens a term, and tells the group as of any other. @throws {NoSpace} nothing was appended */
   openTerm(number: number, term: number): void {
     const bucket = this.#buckets[number]!;
     const journal = this.#journal;
-    const run = new LogRun(bucket, journal, true);
-    let written: readonly WrittenFrames[];
-    try {
+    const written = this.#append(bucket, true, (run) => {
       for (;;) {
         journal.reserve(EMPTY_FRAME_BYTES_MAX);
         const { segment, offset, logIndex, chain: prevChain } = bucket.log.end;
@@ -555,8 +544,18 @@ export class AppendQueue {
         const frame = encodeEmptyFrame(journal.bytes, journal.view, journal.length, facts);
         if (!run.take(journal.length, frame.end, term, frame.crc)) continue;
         bucket.uncommitted.push({ logIndex, segment, offset });
-        break;
+        return;
       }
+    });
+    for (const frames of written) this.#group.appended(number, frames);
+  }
+
+  /** Appends what `put` puts into the log, all or nothing. @throws {NoSpace} nothing was appended */
+  #append(bucket: Bucket, keepsFrames: boolean, put: (run: LogRun) => void): readonly WrittenFrames[] {
+    const run = new LogRun(bucket, this.#journal, keepsFrames);
+    let written: readonly WrittenFrames[];
+    try {
+      put(run);
       written = run.end(bucket.watermark.end.logIndex);
     } catch (error) {
       if (!(error instanceof NoSpace)) throw error;
@@ -566,7 +565,7 @@ export class AppendQueue {
       throw error;
     }
     this.#wrote(bucket);
-    for (const frames of written) this.#group.appended(number, frames);
+    return written;
   }
 
   /** The log of a bucket ends at `end` now: what is cut off was never committed. @throws {NoSpace} nothing was cut */
