@@ -28,33 +28,48 @@ export function metaPath(dir: string): string {
 
 /** The meta file, null when there is none. @throws {Damaged} | {FolderMismatch} of another format version */
 export function readMeta(disk: Disk, dir: string): Meta | null {
-  const path = metaPath(dir);
-  if (!disk.exists(path)) return null;
-  const file = disk.open(path, "read");
-  const bytes = new Uint8Array(file.size());
-  file.read(bytes, 0);
-  file.close();
-  let parsed: Meta & { crc32: number };
-  try {
-    parsed = JSON.parse(new TextDecoder().decode(bytes));
-  } catch (cause) {
-    throw Object.assign(new Damaged(path, 0, "it is not JSON"), { cause });
+  const meta = readSummed(disk, metaPath(dir)) as Meta | null;
+  if (meta !== null && meta.format !== FORMAT_VERSION) {
+    throw new FolderMismatch(dir, "format version", meta.format, FORMAT_VERSION);
   }
-  const { crc32: sum, ...meta } = parsed;
-  if (sum !== sumOf(meta)) throw new Damaged(path, 0, "it fails its checksum");
-  if (meta.format !== FORMAT_VERSION) throw new FolderMismatch(dir, "format version", meta.format, FORMAT_VERSION);
   return meta;
 }
 
 /** Writes the meta file of a new data folder: with it the folder exists, without it it does not. */
-export async function writeMeta(disk: Disk, dir: string, meta: Meta): Promise<void> {
-  const path = metaPath(dir);
+export function writeMeta(disk: Disk, dir: string, meta: Meta): Promise<void> {
+  return writeSummed(disk, dir, metaPath(dir), meta);
+}
+
+/** What a file holds that `writeSummed` wrote, null when there is none. @throws {Damaged} */
+export function readSummed(disk: Disk, path: string): unknown {
+  if (!disk.exists(path)) return null;
+  let parsed: { crc32: number };
+  try {
+    parsed = JSON.parse(readText(disk, path));
+  } catch (cause) {
+    throw Object.assign(new Damaged(path, 0, "it is not JSON"), { cause });
+  }
+  const { crc32: sum, ...value } = parsed;
+  if (sum !== sumOf(value)) throw new Damaged(path, 0, "it fails its checksum");
+  return value;
+}
+
+/** Writes a value as a line of JSON with its checksum, in place of the file that was there: durable as a whole, or not there. */
+export async function writeSummed(disk: Disk, dir: string, path: string, value: object): Promise<void> {
   const file = disk.open(`${path}.tmp`, "create");
-  file.write(new TextEncoder().encode(JSON.stringify({ ...meta, crc32: sumOf(meta) }) + "\n"), 0);
+  file.write(new TextEncoder().encode(JSON.stringify({ ...value, crc32: sumOf(value) }) + "\n"), 0);
   await file.sync();
   file.close();
   disk.rename(`${path}.tmp`, path);
   await disk.syncFolder(dir);
+}
+
+export function readText(disk: Disk, path: string): string {
+  const file = disk.open(path, "read");
+  const bytes = new Uint8Array(file.size());
+  file.read(bytes, 0);
+  file.close();
+  return new TextDecoder().decode(bytes);
 }
 
 export function saltOf(meta: Meta): Uint8Array {
@@ -65,6 +80,6 @@ export function hexOf(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function sumOf(meta: object): number {
-  return crc32(JSON.stringify(meta));
+function sumOf(value: object): number {
+  return crc32(JSON.stringify(value));
 }

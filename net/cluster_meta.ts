@@ -18,10 +18,9 @@
  *
  * @module
  */
-import { crc32 } from "node:zlib";
-import { Damaged, FolderMismatch, InvalidArgument } from "../core/errors.ts";
+import { FolderMismatch, InvalidArgument } from "../core/errors.ts";
 import type { Disk } from "../core/log/disk.ts";
-import { metaPath } from "../core/meta.ts";
+import { metaPath, readSummed, readText, writeSummed } from "../core/meta.ts";
 import { type ClusterConfig, shapeOf } from "./cluster_config.ts";
 import { configHash, configText } from "./consensus/topology.ts";
 
@@ -80,7 +79,7 @@ export async function holdToFirstStart(disk: Disk, dir: string, config: ClusterC
           "esker cluster init --adopt makes one that is",
       );
     }
-    await write(disk, dir, {
+    await writeSummed(disk, dir, clusterMetaPath(dir), {
       ...{ format: FORMAT, configHash: configHash(shape), config: configText(shape).split("\n"), node: config.node },
     });
   } else requireSame(dir, found, config);
@@ -120,39 +119,10 @@ function requireSame(dir: string, found: ClusterMeta, config: ClusterConfig): vo
   }
 }
 
-async function write(disk: Disk, dir: string, meta: ClusterMeta): Promise<void> {
-  const path = clusterMetaPath(dir);
-  const file = disk.open(`${path}.tmp`, "create");
-  file.write(new TextEncoder().encode(JSON.stringify({ ...meta, crc32: sumOf(meta) }) + "\n"), 0);
-  await file.sync();
-  file.close();
-  disk.rename(`${path}.tmp`, path);
-  await disk.syncFolder(dir);
-}
-
 function read(disk: Disk, dir: string): ClusterMeta | null {
-  const path = clusterMetaPath(dir);
-  if (!disk.exists(path)) return null;
-  let parsed: ClusterMeta & { crc32: number };
-  try {
-    parsed = JSON.parse(readText(disk, path));
-  } catch (cause) {
-    throw Object.assign(new Damaged(path, 0, "it is not JSON"), { cause });
+  const meta = readSummed(disk, clusterMetaPath(dir)) as ClusterMeta | null;
+  if (meta !== null && meta.format !== FORMAT) {
+    throw new FolderMismatch(dir, "format version of cluster.meta.json", meta.format, FORMAT);
   }
-  const { crc32: sum, ...meta } = parsed;
-  if (sum !== sumOf(meta)) throw new Damaged(path, 0, "it fails its checksum");
-  if (meta.format !== FORMAT) throw new FolderMismatch(dir, "format version of cluster.meta.json", meta.format, FORMAT);
   return meta;
-}
-
-function readText(disk: Disk, path: string): string {
-  const file = disk.open(path, "read");
-  const bytes = new Uint8Array(file.size());
-  file.read(bytes, 0);
-  file.close();
-  return new TextDecoder().decode(bytes);
-}
-
-function sumOf(meta: object): number {
-  return crc32(JSON.stringify(meta));
 }
