@@ -97,6 +97,8 @@ export class Driver implements Group {
   readonly options: DriverOptions;
   /** By bucket; null where this node holds none. */
   readonly #hosts: (ReplicaHost | null)[] = [];
+  /** Those that there are. */
+  readonly #held: ReplicaHost[] = [];
   #store!: Database;
   #waiting: { isSealed: boolean; resolve: () => void }[] = [];
   #handedOver: (() => void) | null = null;
@@ -116,7 +118,9 @@ export class Driver implements Group {
     const store = driver.#store = await openStore(driver);
     for (let number = 0; number < shape.bucketCount; number++) {
       const slot = slotOf(number, node, shape);
-      driver.#hosts.push(slot === null ? null : new ReplicaHost(driver, store.replicated(number), slot));
+      const host = slot === null ? null : new ReplicaHost(driver, store.replicated(number), slot);
+      driver.#hosts.push(host);
+      if (host !== null) driver.#held.push(host);
     }
     await Promise.all(driver.#held.map((host) => host.begin()));
     return driver; // Those that could not begin try again.
@@ -124,10 +128,6 @@ export class Driver implements Group {
 
   get store(): Database {
     return this.#store;
-  }
-
-  get #held(): ReplicaHost[] {
-    return this.#hosts.filter((host) => host !== null);
   }
 
   /** From 1 to `ID_MAX`. */
@@ -260,9 +260,8 @@ export class Driver implements Group {
   }
 
   synced(): void {
-    const hosts = this.#held;
-    for (const host of hosts) host.markSynced();
-    for (const host of hosts) host.stepSynced();
+    for (const host of this.#held) host.markSynced();
+    for (const host of this.#held) host.stepSynced();
     const done = this.#waiting.filter(({ isSealed }) => isSealed);
     if (done.length === 0) return;
     this.#waiting = this.#waiting.filter(({ isSealed }) => !isSealed);
