@@ -12,7 +12,7 @@ import type { ClusterStore } from "../cluster.ts";
 import { type ClusterShape, replicasOfPartition } from "../consensus/topology.ts";
 import type { History, SeenEvent } from "../history_checker.ts";
 import type { Timers } from "../timers.ts";
-import { keysOf } from "./engine_node.ts";
+import { keysOf, timersOver } from "./engine_node.ts";
 import { Follower } from "./follower.ts";
 import type { Answer, AppendRequest, Node } from "./node.ts";
 import { Burster, collect, Reader } from "./reader.ts";
@@ -71,13 +71,7 @@ export class Crowd implements Clientele {
     this.#acked = this.#keys.map(() => []);
     this.#ackedEnds = this.#keys.map(() => 0);
     this.#shown = this.#keys.map(() => []);
-    this.timers = {
-      after(milliseconds, action) {
-        let isCancelled = false;
-        stage.after(milliseconds, () => isCancelled ? false : action());
-        return () => isCancelled = true;
-      },
-    };
+    this.timers = timersOver((milliseconds, action) => stage.after(milliseconds, action));
     const chance = new Chance(seed);
     const list = <T>(length: number, make: (i: number) => T) => Array.from({ length }, (_, i) => make(i));
     this.#readers = list(READERS, (i) => new Reader(this, new Chance(seed + 10 + i)));

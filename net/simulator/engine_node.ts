@@ -162,13 +162,7 @@ export class EngineNode implements Node {
   ) {
     this.#keys = keysOf(shape.partitionCount);
     const { chance } = surroundings;
-    this.timers = {
-      after: (milliseconds, action) => {
-        let isOff = false;
-        surroundings.after(Math.max(0, milliseconds), () => isOff ? false : action());
-        return () => isOff = true;
-      },
-    };
+    this.timers = timersOver((milliseconds, action) => surroundings.after(milliseconds, action));
     this.environment = {
       now: () => 1_700_000_000_000 + surroundings.now(),
       monotonic: () => surroundings.now(),
@@ -399,4 +393,15 @@ export function eventIdOf(id: string, partitionKey: string): Uint8Array {
   bytes[9] = key[9]!;
   bytes[10] = key[10]! & 0xc0 | bytes[10]! & 0x3f;
   return bytes;
+}
+
+/** Timers of the world. One that was called off says that nothing has happened. */
+export function timersOver(after: (milliseconds: number, action: () => unknown) => void): Timers {
+  return {
+    after(milliseconds, action) {
+      let isOff = false;
+      after(Math.max(0, milliseconds), () => isOff ? false : action());
+      return () => isOff = true;
+    },
+  };
 }
