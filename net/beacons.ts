@@ -122,6 +122,11 @@ export class Beacons {
     return beacon;
   }
 
+  linkUp(peer: number): void {
+    this.#membership.linked(peer, this.#environment.monotonic());
+    this.#suspect();
+  }
+
   linkDown(peer: number): void {
     this.#membership.cut(peer);
     this.#suspect();

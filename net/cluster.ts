@@ -111,8 +111,11 @@ export class ClusterStore implements EventStore {
     const { message, linkUp, linkDown, writable } = this.#router.handlers;
     return {
       message,
-      linkUp,
       writable,
+      linkUp: (peer) => {
+        this.#beacons.linkUp(peer);
+        linkUp(peer);
+      },
       linkDown: (peer, reason) => {
         this.#beacons.linkDown(peer);
         linkDown(peer, reason);

@@ -43,8 +43,8 @@ import type { Leader, Routes } from "./routes.ts";
 import { every, type Timers } from "./timers.ts";
 import type { Transport, TransportHandlers } from "./transport.ts";
 
-/** A client's node, one that has a link to the leader, and the leader. */
-export const HOPS = 3;
+/** From a client's node to one that has a link to the leader, and from there to the leader. */
+export const HOPS = 2;
 
 export interface RouterSettings {
   /** How long a command of a client may take, 10 s when left out. */
@@ -218,7 +218,7 @@ export class Router {
       now: () => this.#environment.monotonic(),
       target: ({ hops, from }, run): Target => {
         const leader = this.#routes.leaderOf(bucket);
-        if (leader !== null && (leader.node === node || this.#transport.isLinked(leader.node))) {
+        if (this.#isReached(leader)) {
           leaderLostAt = null;
           return { kind: "leader", ...leader };
         }
@@ -250,6 +250,10 @@ export class Router {
         if (--this.#openAppends === 0) this.#onEmpty?.();
       },
     };
+  }
+
+  #isReached(leader: Leader | null): leader is Leader {
+    return leader !== null && (leader.node === this.#transport.node || this.#transport.isLinked(leader.node));
   }
 
   #appendHere(bucket: number, transaction: Transaction, told: (outcome: Outcome) => void): void {
@@ -535,6 +539,13 @@ export class Router {
     if (hopsLeft === 0) {
       const leader = this.#local.leaderOf(bucket);
       if (leader?.node !== this.#transport.node || leader.term !== term) {
+        return Promise.resolve(notTaken(this.#notLeader(bucket)));
+      }
+    } else {
+      const leader = this.#routes.leaderOf(bucket);
+      if (!this.#isReached(leader)) {
+        // It does not wait here: two that ask each other would, for what each has on the way to the other.
+        if (leader === null) void this.#seek(bucket); // When it is asked again, it may know.
         return Promise.resolve(notTaken(this.#notLeader(bucket)));
       }
     }

@@ -93,6 +93,7 @@ export class TcpProxy implements AsyncDisposable {
       return;
     }
     this.#connections.add(target);
+    for (const end of [dialler, target]) end.setNoDelay(); // What waits, waits here.
     if (!this.#connections.has(dialler)) this.#end(target);
     await Promise.all([pump(dialler, target, this.there), pump(target, dialler, this.back)]);
     this.#end(dialler);

@@ -23,7 +23,6 @@ interface Seen {
   boot: number;
   number: number;
   heardAt: number;
-  isCut: boolean;
   former: { boot: number; number: number }[];
 }
 
@@ -32,14 +31,22 @@ const FORMER_BOOTS_MAX = 8;
 
 export class Membership {
   readonly #seen = new Map<number, Seen>();
+  /** There was a connection, and is none. */
+  readonly #cut = new Set<number>();
 
   constructor(readonly self: number, readonly nodeCount: number, readonly silenceMs = SILENCE_MS) {}
 
   /** Whether it was news. */
   heard({ node, boot, number }: Beacon, now: number): boolean {
+    if (!this.#isNews({ node, boot, number }, now)) return false;
+    this.#cut.delete(node); // Over another node, if it has no connection to this one.
+    return true;
+  }
+
+  #isNews({ node, boot, number }: Beacon, now: number): boolean {
     const seen = this.#seen.get(node);
     if (seen === undefined) {
-      this.#seen.set(node, { boot, number, heardAt: now, isCut: false, former: [] });
+      this.#seen.set(node, { boot, number, heardAt: now, former: [] });
       return true;
     }
     if (seen.boot === boot) {
@@ -50,21 +57,27 @@ export class Membership {
       const others = seen.former.filter((life) => life !== earlier);
       seen.former = [...others, { boot: seen.boot, number: seen.number }].slice(-FORMER_BOOTS_MAX);
     }
-    Object.assign(seen, { boot, number, heardAt: now, isCut: false });
+    Object.assign(seen, { boot, number, heardAt: now });
     return true;
   }
 
   /** The last connection to it is gone. It may have another in a moment. */
   cut(node: number): void {
-    const seen = this.#seen.get(node);
-    if (seen !== undefined) seen.isCut = true;
+    this.#cut.add(node);
   }
 
-  /** A node that was never heard of is not suspected: it may be there, and we new. */
-  isSuspected(node: number, now: number): boolean {
+  /** There is a connection to it: who it is, it has just proved. */
+  linked(node: number, now: number): void {
+    this.#cut.delete(node);
     const seen = this.#seen.get(node);
-    if (node === this.self || seen === undefined) return false;
-    return seen.isCut || now - seen.heardAt >= this.silenceMs;
+    if (seen !== undefined) seen.heardAt = now;
+  }
+
+  /** A node of which nothing is known is not suspected: it may be there, and we new. */
+  isSuspected(node: number, now: number): boolean {
+    if (node === this.self) return false;
+    const seen = this.#seen.get(node);
+    return this.#cut.has(node) || seen !== undefined && now - seen.heardAt >= this.silenceMs;
   }
 
   /** For the input `suspected`: the slots of a bucket whose nodes seem to be down, as bits. */

@@ -13,6 +13,23 @@ Deno.test("a node is suspected when it is silent, and not when it was never hear
   assert.equal(membership.isSuspected(1, 3001), true);
 });
 
+Deno.test("a node to which a connection is lost is suspected, also when it was never heard, until there is one or it is heard", () => {
+  const membership = new Membership(0, 3);
+  membership.cut(1);
+  assert.equal(membership.isSuspected(1, 10), true);
+  membership.linked(1, 20);
+  assert.equal(membership.isSuspected(1, 20), false);
+  membership.heard({ node: 1, boot: 7, number: 1 }, 100);
+  membership.cut(1);
+  membership.heard({ node: 1, boot: 7, number: 1 }, 200);
+  assert.equal(membership.isSuspected(1, 200), true);
+  membership.heard({ node: 1, boot: 7, number: 2 }, 300);
+  assert.equal(membership.isSuspected(1, 300), false);
+  membership.cut(1);
+  membership.linked(1, 5000);
+  assert.equal(membership.isSuspected(1, 5000), false);
+});
+
 Deno.test("H18: a beacon that is late, doubled, or of an earlier life brings nobody back", () => {
   const membership = new Membership(0, 3);
   membership.heard({ node: 1, boot: 7, number: 5 }, 0);

@@ -65,6 +65,7 @@ export function follows(state: ReplicaState, from: Sender, term: number, now: nu
   state.hasLeader = true;
   state.leaderHeardAt = now;
   state.attempt = 0;
+  state.changeUntil = now;
   return true;
 }
 
@@ -84,7 +85,15 @@ function isLeaderless(state: ReplicaState, now: number, silenceMs: number): bool
 export function tickFollower(state: ReplicaState, now: number): void {
   if (now < state.leaderHeardAt) state.leaderHeardAt = now; // The clock went back.
   if (!isLeaderless(state, now, state.timing.suspectMs + jitterMs(state))) return;
-  if (now >= state.changeUntil || state.changeUntil > now + 2 * state.timing.changeMs) tryNext(state, now);
+  if (now >= state.changeUntil || state.changeUntil > now + 2 * state.timing.changeMs) return tryNext(state, now);
+  if (now < state.askAgainAt || state.wantedTerm <= state.term) return;
+  // Who lost the leader a little later has said no, and would say yes now.
+  state.askAgainAt = now + state.timing.heartbeatMs;
+  const owner = leaderSlot(state.wantedTerm, state.replicationFactor);
+  if (owner !== state.slot) return state.send(owner, { kind: "nudge", wantedTerm: state.wantedTerm });
+  for (const [slot, peer] of state.peers.entries()) {
+    if (peer !== null && !peer.granted) state.send(slot, { kind: "preVote", wantedTerm: state.wantedTerm });
+  }
 }
 
 /** Differs from replica to replica and from life to life, so that not all of them begin at once. */
@@ -102,15 +111,22 @@ function tryNext(state: ReplicaState, now: number): void {
   const order = [...likely, ...terms.filter((term) => !likely.includes(term))];
   const wantedTerm = order[state.attempt++ % order.length]!;
   const owner = leaderSlot(wantedTerm, replicationFactor);
-  state.changeUntil = now + state.timing.changeMs;
   state.role = "follower";
-  if (owner === slot) askAll(state, wantedTerm);
-  else state.send(owner, { kind: "nudge", wantedTerm });
+  if (owner === slot) return askAll(state, wantedTerm, now);
+  tries(state, wantedTerm, now);
+  state.send(owner, { kind: "nudge", wantedTerm });
 }
 
-function askAll(state: ReplicaState, wantedTerm: number): void {
-  state.role = "asking";
+/** From now on that term is tried, and asked for again at every heartbeat. */
+function tries(state: ReplicaState, wantedTerm: number, now: number): void {
   state.wantedTerm = wantedTerm;
+  state.changeUntil = now + state.timing.changeMs;
+  state.askAgainAt = now + state.timing.heartbeatMs;
+}
+
+function askAll(state: ReplicaState, wantedTerm: number, now: number): void {
+  state.role = "asking";
+  tries(state, wantedTerm, now);
   for (const peer of state.peers) if (peer !== null) peer.granted = false;
   state.sendToAll({ kind: "preVote", wantedTerm });
 }
@@ -118,8 +134,7 @@ function askAll(state: ReplicaState, wantedTerm: number): void {
 export function onNudge(state: ReplicaState, wantedTerm: number, now: number): void {
   if (state.role !== "follower" || leaderSlot(wantedTerm, state.replicationFactor) !== state.slot) return;
   if (wantedTerm <= state.term || !isLeaderless(state, now, state.timing.suspectMs * GRANT_SHARE)) return;
-  state.changeUntil = now + state.timing.changeMs;
-  askAll(state, wantedTerm);
+  askAll(state, wantedTerm, now);
 }
 
 /** Who asks waited longer than who is asked needs to have waited: clocks and ways differ. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Group } from "../simulator/group.ts";
+import { TIMING } from "./replica_state.ts";
 
 function served(replicationFactor = 3): Group {
   const group = new Group(replicationFactor);
@@ -183,4 +184,15 @@ Deno.test("H18: a hint shortens the wait, and decides nothing", () => {
   group.crash(0);
   group.pass(700, [0]);
   assert.ok([1, 2].some((slot) => group.state(slot).role === "serving"));
+});
+
+Deno.test("who lost the leader first asks again until the others have lost it too", () => {
+  for (const hinted of [1, 2]) { // The owner of the next term, and the one that nudges it.
+    const group = served();
+    group.pass(2000);
+    group.crash(0);
+    group.input(hinted, { kind: "suspected", slots: 0b001 });
+    group.pass(0.8 * TIMING.suspectMs + TIMING.heartbeatMs); // From then on the other one says yes.
+    assert.equal(group.state(1).role, "serving", `slot ${hinted} was told`);
+  }
 });
