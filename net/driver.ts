@@ -163,6 +163,12 @@ export class Driver implements Group {
     this.#hosts[bucket]?.step({ kind: "message", from, message });
   }
 
+  /** Of what a bucket's replica sent to that of another node, all from log index `from` on may be lost on the way. */
+  lost(bucket: number, node: number, from: number): void {
+    const slot = slotOf(bucket, node, this.options.shape);
+    if (slot !== null) this.#hosts[bucket]?.step({ kind: "lost", slot, from });
+  }
+
   /** Which slots of a bucket seem to be down, as bits. A hint. */
   suspected(bucket: number, slots: number): void {
     this.#hosts[bucket]?.step({ kind: "suspected", slots });

@@ -75,7 +75,7 @@ const MESSAGE_BYTES_MAX = TRANSACTION_BYTES_MAX + 1024 * 1024;
 const QUEUE_BYTES_MAX: Record<Lane, number> = {
   replication: 32 * 1024 * 1024,
   forward: 32 * 1024 * 1024,
-  bulk: 4 * 1024 * 1024,
+  bulk: 16 * 1024 * 1024,
 };
 /** What may wait in memory for one peer that does not take it. */
 export const PEER_QUEUES_BYTES_MAX = Object.values(QUEUE_BYTES_MAX).reduce((sum, bytes) => sum + bytes);
@@ -107,6 +107,7 @@ const BROADCASTS_MAX = 64;
 const YAMUX_ESTABLISHED = 3;
 
 const HELLO = 1;
+/** Before the text that says what a cluster's nodes have in common. */
 const HELLO_BYTES = 13;
 const ALIVE = 2;
 
@@ -175,6 +176,8 @@ export interface Libp2pTransportOptions {
   clusterId: string;
   /** Known to all nodes of the cluster and to nobody else. It is proved in the handshake and encrypts nothing. */
   secret: Uint8Array;
+  /** What nodes must have in common to be linked, line by line. Nothing when left out. */
+  inCommon?: string | undefined;
   messageBytesMax?: number | undefined;
   queueBytesMax?: Partial<Record<Lane, number>> | undefined;
   environment?: Environment | undefined;
@@ -191,6 +194,7 @@ class Libp2pTransport implements Transport {
   readonly peers: readonly number[];
   readonly messageBytesMax: number;
   readonly queueBytesMax: Readonly<Record<Lane, number>>;
+  readonly inCommon: string;
   readonly log: Log;
   readonly boot = new Uint8Array(8);
   handlers!: TransportHandlers;
@@ -224,6 +228,7 @@ class Libp2pTransport implements Transport {
     this.node = node;
     this.messageBytesMax = options.messageBytesMax ?? MESSAGE_BYTES_MAX;
     this.queueBytesMax = { ...QUEUE_BYTES_MAX, ...options.queueBytesMax };
+    this.inCommon = options.inCommon ?? "";
     this.log = options.log ?? (() => {});
     this.#peers = nodes.map((texts, index) => {
       const addresses = texts.map(parseNodeAddress);
@@ -450,6 +455,16 @@ class Libp2pTransport implements Transport {
     });
   }
 
+  /** A peer is set up otherwise than this node, and gets no link. Returns what is to be said of it. */
+  differs(peer: Peer, difference: string): string {
+    const why = `It is set up otherwise: ${difference}`;
+    if (peer.difference !== difference) {
+      peer.difference = difference;
+      this.log("warn", `Node ${peer.index} is not linked. ${why}`);
+    }
+    return why;
+  }
+
   /** A connection that a peer has dialled is complete, and it has said hello: whether it becomes the link. */
   decide(link: Link): void {
     const { peer } = link;
@@ -472,6 +487,7 @@ class Libp2pTransport implements Transport {
     if (peer.attempt === link) peer.attempt = null;
     peer.link = link;
     peer.failures = 0;
+    peer.difference = "";
     link.isUp = true;
     this.log("info", `There is a link to node ${peer.index}`, { address: link.connection.remoteAddr.toString() });
     this.#introduce(link);
@@ -535,6 +551,8 @@ class Peer {
   isDialling = false;
   /** Dials in a row that led to nothing. */
   failures = 0;
+  /** In what it was found to differ: told once. */
+  difference = "";
 
   constructor(
     readonly index: number,
@@ -550,8 +568,8 @@ class OpenLane {
   readonly decoder: FrameDecoder;
   stream: Stream | null = null;
   isPaused = false;
-  /** Whether a message was refused since there was room. */
-  hasRefused = false;
+  /** The largest message that was refused since there was room. */
+  refusedBytes = 0;
 
   constructor(readonly name: Lane, messageBytesMax: number) {
     this.decoder = new FrameDecoder(Math.max(messageBytesMax, HELLO_BYTES));
@@ -616,7 +634,9 @@ class Link {
   }
 
   sayHello(): void {
-    const hello = new Uint8Array(HELLO_BYTES);
+    const inCommon = new TextEncoder().encode(this.transport.inCommon);
+    const hello = new Uint8Array(HELLO_BYTES + inCommon.length);
+    hello.set(inCommon, HELLO_BYTES);
     const view = new DataView(hello.buffer);
     view.setUint8(0, HELLO);
     view.setUint16(1, this.transport.node, true);
@@ -629,7 +649,7 @@ class Link {
   send(name: Lane, bytes: Uint8Array): boolean {
     const lane = this.#lanes[name];
     if (!this.hasRoom(name, bytes.length)) {
-      lane.hasRefused = true;
+      lane.refusedBytes = Math.max(lane.refusedBytes, bytes.length);
       return false;
     }
     lane.queue.push(bytes);
@@ -724,7 +744,7 @@ class Link {
 
   #hear(control: Uint8Array): void {
     if (control[0] === ALIVE) return;
-    if (control[0] !== HELLO || control.length !== HELLO_BYTES || this.peerBoot !== null) {
+    if (control[0] !== HELLO || control.length < HELLO_BYTES || this.peerBoot !== null) {
       throw new BadFrame("A control frame came that this version does not know");
     }
     const view = new DataView(control.buffer, control.byteOffset);
@@ -735,7 +755,12 @@ class Link {
           `here they are ${this.peer.index} and ${this.transport.node}`,
       );
     }
-    this.peerBoot = control.subarray(5).join();
+    const inCommon = new TextDecoder().decode(control.subarray(HELLO_BYTES));
+    if (inCommon !== this.transport.inCommon) {
+      const why = this.transport.differs(this.peer, differenceBetween(inCommon, this.transport.inCommon));
+      return this.end(new Error(why));
+    }
+    this.peerBoot = control.subarray(5, HELLO_BYTES).join();
     if (this.connection.direction === "outbound") this.transport.up(this);
     else this.#decideWhenComplete();
   }
@@ -769,8 +794,9 @@ class Link {
     for (const name of LANES) {
       const lane = this.#lanes[name];
       // Half empty, so that a sender who fills it is not woken for each slice.
-      if (!lane.hasRefused || lane.queue.bytes > this.transport.queueBytesMax[name] / 2) continue;
-      lane.hasRefused = false;
+      if (lane.refusedBytes === 0 || lane.queue.bytes > this.transport.queueBytesMax[name] / 2) continue;
+      if (!this.hasRoom(name, lane.refusedBytes)) continue;
+      lane.refusedBytes = 0;
       if (this.isUp) this.transport.tell(() => this.transport.handlers.writable(this.peer.index, name), this);
     }
   }
@@ -843,6 +869,15 @@ function tellWindowInSteps(stream: Stream): void {
     const canWait = yamux.state === YAMUX_ESTABLISHED;
     if (!canWait || yamux.recvWindow - yamux.recvWindowCapacity >= WINDOW_STEP_BYTES) tell.call(yamux);
   };
+}
+
+function differenceBetween(theirs: string, own: string): string {
+  const [there, here] = [theirs.split("\n"), own.split("\n")];
+  const count = Math.max(there.length, here.length);
+  return Array.from({ length: count }, (_, i) => [there[i] ?? "nothing", here[i] ?? "nothing"])
+    .filter(([one, other]) => one !== other)
+    .map(([one, other]) => `${one} there, ${other} here`)
+    .join("; ");
 }
 
 /** The same bytes without what `Buffer` does otherwise: its `slice` is no copy. */

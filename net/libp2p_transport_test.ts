@@ -118,6 +118,22 @@ test("what does not know the secret, the cluster's id or a key of the list is no
   await a.until(() => a.ups === 1);
 });
 
+test("nodes that are set up differently are told in what, once, and not linked", async () => {
+  await using cluster = await Cluster.prepared(2);
+  const a = await cluster.start(0, { inCommon: "nodes 2\nreplicas 2" });
+  const b = await cluster.start(1, { inCommon: "nodes 2\nreplicas 1" });
+  const isNoLink = (line: string) => line.startsWith("warn: There is no link");
+  await b.until(() => b.logged.some(isNoLink)); // After several dials.
+  const told = [...a.logged, ...b.logged].filter((line) => line.includes("is not linked"));
+  assert.equal(told[0], "warn: Node 1 is not linked. It is set up otherwise: replicas 1 there, replicas 2 here {}");
+  assert.ok(told.length <= 2, told.join());
+  assert.deepEqual([...a.logged, ...b.logged].filter((line) => line.startsWith("error")), []);
+  assert.deepEqual([a.ups, b.ups], [0, 0]);
+  await b.transport.close();
+  const again = await cluster.start(1, { inCommon: "nodes 2\nreplicas 2" });
+  await again.until(() => again.ups === 1);
+});
+
 test("nodes that disagree about who is who are told, and not linked", async () => {
   await using cluster = await Cluster.prepared(3);
   const a = await cluster.start(0);

@@ -522,7 +522,7 @@ export class MessageEncoder {
         this.#number(message.prevTerm);
         this.#chain(message.prevChain);
         this.#number(message.commitEnd);
-        this.#flag(message.catchUp);
+        this.#flag(message.bulk);
         return this.#entries(message.entries);
       case "ack":
         this.#number(message.term);
@@ -1021,9 +1021,9 @@ export class MessageDecoder {
         if (from === 0 && prevTerm !== 0) this.#refuse(`an entry of term ${prevTerm} before the first`);
         const prevChain = this.#chain();
         const commitEnd = this.#number("commit end");
-        const catchUp = this.#flag();
+        const bulk = this.#flag();
         const entries = this.#entries(bucket, from, prevChain, prevTerm, term);
-        return { kind: "append", term, from, prevTerm, prevChain, entries, commitEnd, catchUp };
+        return { kind: "append", term, from, prevTerm, prevChain, entries, commitEnd, bulk };
       }
       case KIND.ack:
         return { kind: "ack", term: this.#number("term"), end: this.#number("end"), recovering: this.#flag() };

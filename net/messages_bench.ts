@@ -69,7 +69,7 @@ const append: NodeMessage = {
     prevChain: FIRST.prevChain,
     entries,
     commitEnd: FIRST.logIndex,
-    catchUp: false,
+    bulk: false,
   },
 };
 const ack: NodeMessage = {

@@ -279,7 +279,7 @@ const REPLICA_KINDS: { [K in Message["kind"]]: (chance: Chance, bucket: number) 
       prevChain: entries.chainAt(entries.from),
       entries,
       commitEnd: someNumber(chance),
-      catchUp: someFlag(chance),
+      bulk: someFlag(chance),
     };
   },
   ack: (chance) => ({ kind: "ack", term: someNumber(chance), end: someNumber(chance), recovering: someFlag(chance) }),

@@ -81,7 +81,7 @@ function goldenMessages(): Record<string, NodeMessage> {
         prevChain: { low: prevChain.low, high: prevChain.high },
         entries,
         commitEnd: 299,
-        catchUp: true,
+        bulk: true,
       },
     },
     heartbeats: {

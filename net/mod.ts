@@ -23,7 +23,7 @@ import {
 } from "./cluster_config.ts";
 import { type Beginning, forgetBeginning, holdToFirstStart } from "./cluster_meta.ts";
 import { ClusterStore } from "./cluster.ts";
-import type { ClusterShape } from "./consensus/topology.ts";
+import { type ClusterShape, configText } from "./consensus/topology.ts";
 import { dispatched } from "./dispatcher.ts";
 import { Driver } from "./driver.ts";
 import { identityIn, libp2pTransport, PEER_QUEUES_BYTES_MAX } from "./libp2p_transport.ts";
@@ -112,7 +112,7 @@ export async function startCluster(options: ClusterOptions): Promise<ClusterNode
   }
   const transport = libp2pTransport({
     ...{ identity, node, nodes: transportNodesOf(config), listen: listenAddressOf(config).place },
-    ...{ clusterId, secret, environment, log },
+    ...{ clusterId, secret, inCommon: configText(shapeOf(config)), environment, log },
   });
   const beginning = await holdToFirstStart(systemDisk, dir, config);
   return await startNode({
@@ -125,7 +125,11 @@ export async function startCluster(options: ClusterOptions): Promise<ClusterNode
 async function startNode(parts: NodeParts): Promise<ClusterNode> {
   const { dir, node, shape, beginning, config, transport, peerId, limits, environment, log } = parts;
   const { partitionCount, bucketCount, segmentBytes } = shape;
-  const links = new ReplicaLinks({ shape, transport, log, receive: (packet) => driver.receive(packet) });
+  const links = new ReplicaLinks({
+    ...{ shape, transport, log },
+    receive: (packet) => driver.receive(packet),
+    lost: (bucket, to, from) => driver.lost(bucket, to, from),
+  });
   const driver = await Driver.open(
     {
       ...{ shape, node, founding: beginning.founder, isRestored: beginning.isRestored, environment, log },

@@ -107,7 +107,7 @@ Deno.test(
     withNode(async (dir, config) => {
       const node = await start(dir, config);
       const bytes = node.bounds.find(({ of }) => of === "queues to other nodes")?.bytes;
-      assert.equal(bytes, 68 * 1024 * 1024);
+      assert.equal(bytes, 80 * 1024 * 1024);
       await node.close();
     }),
 );

@@ -19,6 +19,8 @@ export type Input =
   | { readonly kind: "synced"; readonly number: number }
   /** Which slots seem to be down: bit `slot`. A hint. */
   | { readonly kind: "suspected"; readonly slots: number }
+  /** What was sent to a slot from log index `from` on, and is not acknowledged, may be lost on the way: at the leader. */
+  | { readonly kind: "lost"; readonly slot: number; readonly from: number }
   /** This node is about to stop: another one should lead. */
   | { readonly kind: "handOver" }
   /** What this replica has may be less than it had: a new id for what is left. `forced` is the word of an operator. */

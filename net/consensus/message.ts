@@ -69,8 +69,8 @@ export interface Append {
   readonly prevChain: Chain;
   readonly entries: Entries;
   readonly commitEnd: number;
-  /** It is far behind what the leader appends now: may go by a way of its own. */
-  readonly catchUp: boolean;
+  /** It is large, or far behind what the leader appends now: what is sent later may come before it. */
+  readonly bulk: boolean;
 }
 
 /** All entries below `end` are equal to the leader's of this term, and durable. */

@@ -17,7 +17,16 @@ import {
 import type { Effect, Input } from "./effect.ts";
 import type { Message, Sender } from "./message.ts";
 import { agrees, insist, ReplicaState } from "./replica_state.ts";
-import { onAck, onAppend, onAppended, onHeartbeat, onHeartbeatReply, onReadEnd, onSynced } from "./replication.ts";
+import {
+  onAck,
+  onAppend,
+  onAppended,
+  onHeartbeat,
+  onHeartbeatReply,
+  onLost,
+  onReadEnd,
+  onSynced,
+} from "./replication.ts";
 import {
   collect,
   follows,
@@ -78,6 +87,9 @@ export function step(state: ReplicaState, input: Input, now: number): Effect[] {
       break;
     case "suspected":
       state.suspectedSlots = input.slots & ~(1 << state.slot);
+      break;
+    case "lost":
+      onLost(state, input.slot, input.from);
       break;
     case "handOver":
       onHandOver(state, now);

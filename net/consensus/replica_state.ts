@@ -69,6 +69,10 @@ export interface Limits {
   /** To one follower, sent and not acknowledged. */
   windowBytesMax: number;
   windowMessagesMax: number;
+  /** A message with more than this may be overtaken by what is sent later. */
+  bulkBytes: number;
+  /** To one follower, sent and not acknowledged, while some of it may be overtaken. */
+  bulkWindowBytesMax: number;
   /** Appended and not committed. */
   uncommittedBytesMax: number;
 }
@@ -77,6 +81,8 @@ export const LIMITS: Limits = {
   messageBytesMax: 1024 * 1024,
   windowBytesMax: 4 * 1024 * 1024,
   windowMessagesMax: 64,
+  bulkBytes: 256 * 1024,
+  bulkWindowBytesMax: 2 * 1024 * 1024,
   uncommittedBytesMax: 64 * 1024 * 1024,
 };
 
@@ -91,6 +97,9 @@ export const LIMITS: Limits = {
  */
 export type Role = "follower" | "asking" | "collecting" | "adopting" | "opening" | "serving" | "recovering";
 
+/** Until what may be overtaken is taken for lost, at first. */
+export const PATIENCE_ROUNDS = 10;
+
 /** What a leader knows of a follower, as far as it was said in this term. */
 export class Peer {
   /** Up to here its log is equal and durable. */
@@ -102,6 +111,11 @@ export class Peer {
   /** It acknowledges, but must not be counted. */
   recovering = false;
   readonly flight: Flight;
+  /** Up to here it was sent what may be overtaken: as long as it has not acknowledged that, an answer says little of it. */
+  bulkEnd = 0;
+  /** The round in which it came further, or was sent something after nothing was under way; and for how many it may stand still. */
+  progressRound = 0;
+  patience = PATIENCE_ROUNDS;
   /** When the newest round went out that it answered. */
   heardAt = -Infinity;
   /** The newest round of heartbeats that it answered. */
@@ -130,6 +144,13 @@ export class Peer {
     this.heardAt = -Infinity;
     this.round = 0;
     this.askedRound = 0;
+    this.bulkEnd = 0;
+    this.progressRound = 0;
+    this.patience = PATIENCE_ROUNDS;
+  }
+
+  get hasBulk(): boolean {
+    return this.match < this.bulkEnd;
   }
 
   probe(next: number): void {

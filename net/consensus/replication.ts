@@ -18,6 +18,7 @@ import {
   agrees,
   broken,
   insist,
+  PATIENCE_ROUNDS,
   type Peer,
   quarantine,
   type ReplicaState,
@@ -50,7 +51,7 @@ export function onAppended(state: ReplicaState, entries: Entries): void {
   for (let slot = 0; slot < state.replicationFactor; slot++) {
     const peer = state.peers[slot]!;
     if (peer === null) continue;
-    if (peer.next !== entries.from || !hasRoom(state, peer) || entries.byteLength > state.limits.messageBytesMax) {
+    if (peer.next !== entries.from || !hasRoom(state, peer) || entries.byteLength > state.limits.bulkBytes) {
       stream(state, slot, peer);
       continue;
     }
@@ -62,17 +63,24 @@ export function onAppended(state: ReplicaState, entries: Entries): void {
       prevChain,
       entries,
       commitEnd: state.commitEnd,
-      catchUp: false,
+      bulk: false,
     };
-    state.send(slot, append);
-    peer.flight.push(entries.end, entries.byteLength);
-    peer.next = entries.end;
+    sendTo(state, slot, peer, append);
   }
 }
 
-function hasRoom(state: ReplicaState, { flight, probing }: Peer): boolean {
+function hasRoom({ limits }: ReplicaState, { flight, probing, hasBulk }: Peer): boolean {
   if (probing) return flight.count === 0; // A guess: one at a time.
-  return !flight.isFull && flight.bytes < state.limits.windowBytesMax;
+  return !flight.isFull && flight.bytes < (hasBulk ? limits.bulkWindowBytesMax : limits.windowBytesMax);
+}
+
+function sendTo(state: ReplicaState, slot: number, peer: Peer, append: Append): void {
+  const { entries: { end, byteLength }, bulk } = append;
+  if (peer.flight.count === 0) peer.progressRound = state.round;
+  peer.flight.push(end, byteLength);
+  peer.next = end;
+  if (bulk) peer.bulkEnd = end;
+  state.send(slot, append);
 }
 
 /** Sends what a follower has not got yet, as far as its window goes. */
@@ -80,7 +88,7 @@ export function stream(state: ReplicaState, slot: number, peer: Peer): void {
   while (peer.next < state.logEnd && hasRoom(state, peer)) {
     const from = peer.next;
     const entries = state.log.entries(from, state.limits.messageBytesMax);
-    state.send(slot, {
+    sendTo(state, slot, peer, {
       kind: "append",
       term: state.term,
       from,
@@ -88,11 +96,23 @@ export function stream(state: ReplicaState, slot: number, peer: Peer): void {
       prevChain: entries.chainAt(from),
       entries,
       commitEnd: state.commitEnd,
-      catchUp: entries.end < state.commitEnd,
+      bulk: entries.end < state.commitEnd || entries.byteLength > state.limits.bulkBytes,
     });
-    peer.flight.push(entries.end, entries.byteLength);
-    peer.next = entries.end;
   }
+}
+
+/** Of what a slot was sent from there on, some may be lost on the way. */
+export function onLost(state: ReplicaState, slot: number, from: number): void {
+  const peer = state.isLeader ? state.peers[slot]! : null;
+  if (peer === null || from >= peer.next) return;
+  sendAgain(peer, from, peer.probeFrom);
+  stream(state, slot, peer);
+}
+
+function sendAgain(peer: Peer, from: number, probeFrom: number): void {
+  if (peer.probing) return peer.probe(probeFrom);
+  peer.next = Math.max(peer.match, from);
+  peer.flight.clear();
 }
 
 /** Whether an answer to a leader is to this one. A follower of a higher term says so by other messages. */
@@ -109,7 +129,11 @@ export function onAck(state: ReplicaState, from: Sender, ack: Ack): void {
 function noteMatch(state: ReplicaState, slot: number, peer: Peer, end: number, recovering: boolean): void {
   if (end > state.logEnd) broken(`slot ${slot} acknowledged ${end} entries: the leader has ${state.logEnd}`);
   peer.recovering = recovering;
-  if (end > peer.match) peer.match = end;
+  if (end > peer.match) {
+    peer.match = end;
+    peer.progressRound = state.round;
+    peer.patience = PATIENCE_ROUNDS;
+  }
   if (peer.probing && end >= peer.probeFrom) peer.probing = false;
   if (peer.next < peer.match) peer.next = peer.match;
   peer.flight.arrived(peer.match);
@@ -230,6 +254,10 @@ export function beat(state: ReplicaState, now: number): void {
   }
 }
 
+const PATIENCE_ROUNDS_MAX = 160;
+/** What a line carries at least, from one heartbeat to the next. */
+const BYTES_A_ROUND = 512 * 1024;
+
 /** Until a round that is not answered is given up as lost. */
 const ROUNDS_WAITED = 10;
 
@@ -261,21 +289,22 @@ export function onHeartbeatReply(state: ReplicaState, from: Sender, reply: Heart
       peer.heardAt = state.roundsSentAt[reply.round % ROUNDS_REMEMBERED]!;
     }
   }
+  let isLost = false;
   if (peer.askedRound > 0 && reply.round >= peer.askedRound) {
     // It was asked after it had acknowledged this much. If it has less now, it lost what it had.
     if (!reply.recovering && reply.durableEnd < peer.askedHeld) return quarantine(state, from);
-    // What was sent before the question and is not there when it is answered was lost on the way.
-    if (reply.verifiedEnd < peer.askedNext && peer.next >= peer.askedNext) {
-      if (peer.probing) {
-        peer.probe(Math.min(peer.probeFrom, reply.end));
-      } else {
-        peer.next = Math.max(peer.match, reply.verifiedEnd);
-        peer.flight.clear();
-      }
-    }
+    // What was sent before the question and is not there when it is answered was lost on the way, if it was not overtaken.
+    isLost = !peer.hasBulk && reply.verifiedEnd < peer.askedNext && peer.next >= peer.askedNext;
     peer.askedRound = 0;
     peer.askedNext = 0;
   }
+  const patience = peer.patience + Math.floor(peer.flight.bytes / BYTES_A_ROUND);
+  if (peer.hasBulk && peer.flight.count > 0 && state.round - peer.progressRound >= patience) {
+    isLost = true;
+    peer.progressRound = state.round;
+    peer.patience = Math.min(2 * peer.patience, PATIENCE_ROUNDS_MAX); // It may just be slow.
+  }
+  if (isLost) sendAgain(peer, reply.verifiedEnd, Math.min(peer.probeFrom, reply.end));
   noteMatch(state, slot, peer, Math.min(reply.verifiedEnd, reply.durableEnd), reply.recovering);
   answerReads(state);
 }

@@ -270,3 +270,32 @@ Deno.test("a sync that was asked for before entries were cut off does not make d
   state.noteSynced(number);
   assert.equal(state.durableEnd, cutTo);
 });
+
+Deno.test("what may be overtaken is not taken for lost because a heartbeat was answered before it came, but when nothing comes for long", () => {
+  const { group } = served(3, { bulkBytes: 0 });
+  group.append(0, "a");
+  assert.ok(appendsTo(group, 1)[0]!.bulk);
+  const lost = group.take(({ to, message }) => to === 1 && message.kind === "append");
+  assert.equal(lost.length, 1);
+  group.pass(1800);
+  assert.deepEqual(group.names(1), []);
+  assert.deepEqual(group.names(2), ["a"]);
+  group.pass(600);
+  assert.deepEqual(group.names(1), ["a"], "it was sent again");
+});
+
+Deno.test("who is told what was lost on the way sends it again at once, from there on", () => {
+  const { group } = served(3, { bulkBytes: 0 });
+  const from = group.state(0).logEnd;
+  for (const name of ["a", "b", "c"]) group.append(0, name);
+  const sent = group.take(({ to, message }) => to === 1 && message.kind === "append");
+  group.input(0, { kind: "lost", slot: 1, from: from + 1 });
+  assert.equal(appendsTo(group, 1)[0]!.from, from + 1, "the first is on its way");
+  group.deliver(sent[0]!);
+  group.settle();
+  assert.deepEqual(group.names(1), ["a", "b", "c"]);
+  group.input(0, { kind: "lost", slot: 1, from });
+  assert.equal(group.mail.length, 0, "it has said that it has it");
+  group.input(1, { kind: "lost", slot: 0, from });
+  assert.equal(group.mail.length, 0, "it does not lead");
+});

@@ -231,6 +231,11 @@ export class EngineNode implements Node {
     this.surroundings.send(to, packet);
   }
 
+  /** What a link tells that it did not carry. */
+  protected lost(bucket: number, to: number, from: number): void {
+    this.#driver?.lost(bucket, to, from);
+  }
+
   receive(packet: Packet): void {
     this.#driver?.receive(packet);
   }

@@ -92,7 +92,8 @@ export class StoreNode extends EngineNode {
     this.#transport = this.surroundings.transport();
     const { shape } = this;
     const receive = (packet: Packet) => this.receive(packet);
-    this.#links = new ReplicaLinks({ shape, transport: this.#transport, log: () => {}, receive });
+    const lost = (bucket: number, to: number, from: number) => this.lost(bucket, to, from);
+    this.#links = new ReplicaLinks({ shape, transport: this.#transport, log: () => {}, receive, lost });
   }
 
   protected override async opened(driver: Driver): Promise<void> {
