@@ -165,7 +165,10 @@ export class AppendRoute {
       return false;
     }
     this.#unreachableSince = null;
-    if (this.#refusedBy !== null && isSame(target, this.#refusedBy) && now < this.#retryAt) return false;
+    if (this.#refusedBy !== null && now < this.#retryAt) {
+      if (isSame(target, this.#refusedBy)) return false;
+      if (target.kind === "relay" && this.#refusedBy.kind === "relay") return false; // They know as little.
+    }
     this.#refusedBy = null;
     if (this.#flying.size > 0 && !isSame(target, this.#flyingTo!)) return false; // It would overtake.
     this.#flyingTo = target;

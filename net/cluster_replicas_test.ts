@@ -23,7 +23,7 @@ import type { Chain } from "./consensus/entries.ts";
 import { type ClusterShape, leaderOf, replicasOf, slotOf } from "./consensus/topology.ts";
 import { dispatched } from "./dispatcher.ts";
 import { type LocalNode, type LocalReplica, NotLeader } from "./local.ts";
-import { MemoryNetwork } from "./memory_transport.ts";
+import { MemoryNetwork, type MemoryTransport } from "./memory_transport.ts";
 import type { RouterSettings } from "./router.ts";
 
 /** Node 3 holds bucket 1 only, node 0 bucket 0 only: nodes 1 and 2 hold both. */
@@ -116,6 +116,7 @@ function partitionOf(store: MemoryStore, { events }: Transaction): number {
 class Nodes {
   readonly network: MemoryNetwork;
   readonly locals: CopyingNode[];
+  readonly transports: MemoryTransport[] = [];
   readonly stores: ClusterStore[] = [];
   /** Of each bucket, the term in which somebody leads: slot 0 at first. */
   readonly terms = [3, 3];
@@ -137,6 +138,7 @@ class Nodes {
     const nodes = Array.from({ length: shape.nodeCount }, (_, node) => ({ peerId: `peer ${node}`, addresses: [] }));
     for (const local of all.locals) {
       const transport = all.network.transport(local.node);
+      all.transports.push(transport);
       const store = new ClusterStore({
         shape,
         local,
@@ -296,6 +298,31 @@ Deno.test("a node without a link to the leader reaches it over another one", asy
   const results = await Promise.all([1, 2, 3].map((i) => far.append(one(0, `${i}`))));
   assert.deepEqual(results.map(({ lastSequence }) => lastSequence), [0, 1, 2]);
   assert.equal(await far.streamVersion(STREAMS[0]!, { fromLeader: true }), 2);
+});
+
+Deno.test("nodes that have lost the leader do not wait for each other to hand on to it", async () => {
+  await using nodes = await Nodes.started({ commandMs: 10_000 });
+  nodes.isolate(0);
+  const { network, transports } = nodes;
+  const payload = new Uint8Array(10_000);
+  const sent = await Promise.all([[1, 2], [2, 1]].map(async ([from, to]) => {
+    network.hold(from!, to!);
+    const append = nodes.stores[from!]!.append({ events: [{ ...one(0).events[0]!, payload }] });
+    // Until it is on its way to the other one, who has one on its way to this one.
+    while (transports[from!]!.queuedBytes(to!, "forward") < payload.length) {
+      await new Promise((next) => setTimeout(next, 1));
+    }
+    return { append };
+  }));
+  network.release(1, 2);
+  network.release(2, 1);
+  for (let turn = 0; turn < 300; turn++) { // They ask each other again and again, and neither keeps what it was asked for.
+    for (const node of [1, 2]) assert.equal(nodes.stores[node]!.underWay.appends, 1, "its own");
+    await new Promise((next) => setTimeout(next, 0));
+  }
+  await nodes.handOver(0);
+  const stored = await Promise.all(sent.map(({ append }) => append));
+  assert.deepEqual(stored.map(({ lastSequence }) => lastSequence).sort(), [0, 1]);
 });
 
 Deno.test("what no linked node holds is read and followed over one that reaches it", async () => {
