@@ -41,6 +41,8 @@ export interface Stage {
   /** An action that returns false did nothing. */
   after(milliseconds: number, action: () => unknown): void;
   lifeOf(node: number): Life | null;
+  /** How many lives of a node have begun. */
+  livesOf(node: number): number;
   /** Calls back within a process: when it goes on, and never, if it is dead. */
   reach(life: Life, action: () => void): void;
   append(node: number, request: AppendRequest, answer: (answer: Answer) => void): void;
@@ -187,7 +189,10 @@ export class Crowd implements Clientele {
   replicas(partition: number): { life: string; end: number | null }[] {
     return replicasOfPartition(partition, this.shape).map((number) => {
       const life = this.stage.lifeOf(number);
-      return { life: life?.name ?? "none", end: life?.node.headOf(partition) ?? null };
+      return {
+        life: life?.name ?? `none after ${this.stage.livesOf(number)}`,
+        end: life?.node.headOf(partition) ?? null,
+      };
     });
   }
 

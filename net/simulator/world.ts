@@ -294,6 +294,10 @@ class World implements Cluster, Stage {
     return replicasOfPartition(partition, this.#shape);
   }
 
+  livesOf(node: number): number {
+    return this.#places[node]!.lives;
+  }
+
   lifeOf(node: number): Life | null {
     return this.#places[node]!.life;
   }
