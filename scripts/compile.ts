@@ -14,7 +14,7 @@
  */
 import { existsSync } from "node:fs";
 import { importsOf } from "./layers.ts";
-import { OWN_PROGRAM_FLAG, PROGRAM_FLAGS } from "./program_flags.ts";
+import { OWN_PROGRAM_FLAG, PINNED_PROGRAM_FLAGS } from "./program_flags.ts";
 
 const ROOT = new URL("../", import.meta.url);
 /** A Worker's URL is not part of the graph of main. */
@@ -95,7 +95,7 @@ if (import.meta.main) {
   const { success, code } = await new Deno.Command(Deno.execPath(), {
     args: [
       "compile",
-      ...PROGRAM_FLAGS,
+      ...PINNED_PROGRAM_FLAGS,
       ...(Deno.build.os === "linux" ? [OWN_PROGRAM_FLAG] : []),
       "--no-code-cache",
       ...["--lock", LOCK, "--frozen"],

@@ -18,10 +18,18 @@ export const PROGRAM_FLAGS = [
   "--allow-env=ESKER_*",
   // How full the disk is.
   "--allow-sys=statfs",
-  // The first in MiB: the collector's default of 16 keeps some 60 MiB more in memory and appends no faster. Without the
-  // second it collects the whole heap for every few MiB of bytes that came and went: half of the time of large events.
-  "--v8-flags=--max-semi-space-size=8,--external-memory-accounted-in-global-limit",
+  // In MiB. The collector's default of 16 keeps some 60 MiB more in memory and appends no faster.
+  "--v8-flags=--max-semi-space-size=8",
 ];
+
+/**
+ * The same for the pinned Deno, by tasks and in the binary. Without its flag of V8, which later versions do not know any
+ * more, the collector goes over the whole heap for every few MiB of bytes that came and went: half of the time of large
+ * events.
+ */
+export const PINNED_PROGRAM_FLAGS = PROGRAM_FLAGS.map((flag) =>
+  flag.startsWith("--v8-flags=") ? `${flag},--external-memory-accounted-in-global-limit` : flag
+);
 
 /**
  * The binary may also run itself, for `cluster demo`, and no other program: whatever stands at that path is the process
@@ -30,4 +38,6 @@ export const PROGRAM_FLAGS = [
 export const OWN_PROGRAM_FLAG = "--allow-run=/proc/self/exe";
 
 /** The flags as one types them into a shell. */
-export const PROGRAM_FLAGS_TYPED = PROGRAM_FLAGS.map((flag) => flag.includes("*") ? `'${flag}'` : flag).join(" ");
+export function typed(flags: readonly string[]): string {
+  return flags.map((flag) => flag.includes("*") ? `'${flag}'` : flag).join(" ");
+}
