@@ -86,14 +86,8 @@ export function tickFollower(state: ReplicaState, now: number): void {
   if (now < state.leaderHeardAt) state.leaderHeardAt = now; // The clock went back.
   if (!isLeaderless(state, now, state.timing.suspectMs + jitterMs(state))) return;
   if (now >= state.changeUntil || state.changeUntil > now + 2 * state.timing.changeMs) return tryNext(state, now);
-  if (now < state.askAgainAt || state.wantedTerm <= state.term) return;
   // Who lost the leader a little later has said no, and would say yes now.
-  state.askAgainAt = now + state.timing.heartbeatMs;
-  const owner = leaderSlot(state.wantedTerm, state.replicationFactor);
-  if (owner !== state.slot) return state.send(owner, { kind: "nudge", wantedTerm: state.wantedTerm });
-  for (const [slot, peer] of state.peers.entries()) {
-    if (peer !== null && !peer.granted) state.send(slot, { kind: "preVote", wantedTerm: state.wantedTerm });
-  }
+  if (now >= state.askAgainAt && state.wantedTerm > state.term) ask(state, now);
 }
 
 /** Differs from replica to replica and from life to life, so that not all of them begin at once. */
@@ -104,37 +98,37 @@ function jitterMs({ boot, slot, term, timing }: ReplicaState): number {
 
 /** The next term whose owner is not suspected: begins it, or asks its owner to. Each try goes one owner further. */
 function tryNext(state: ReplicaState, now: number): void {
-  const { replicationFactor, slot } = state;
+  const { replicationFactor } = state;
   const suspected = state.suspectedSlots | 1 << state.leaderSlot;
   const terms = Array.from({ length: replicationFactor }, (_, i) => state.term + 1 + i);
   const likely = terms.filter((term) => (suspected >>> leaderSlot(term, replicationFactor) & 1) === 0);
   const order = [...likely, ...terms.filter((term) => !likely.includes(term))];
-  const wantedTerm = order[state.attempt++ % order.length]!;
-  const owner = leaderSlot(wantedTerm, replicationFactor);
-  state.role = "follower";
-  if (owner === slot) return askAll(state, wantedTerm, now);
-  tries(state, wantedTerm, now);
-  state.send(owner, { kind: "nudge", wantedTerm });
+  tryTerm(state, order[state.attempt++ % order.length]!, now);
 }
 
-/** From now on that term is tried, and asked for again at every heartbeat. */
-function tries(state: ReplicaState, wantedTerm: number, now: number): void {
+function tryTerm(state: ReplicaState, wantedTerm: number, now: number): void {
+  state.role = leaderSlot(wantedTerm, state.replicationFactor) === state.slot ? "asking" : "follower";
   state.wantedTerm = wantedTerm;
   state.changeUntil = now + state.timing.changeMs;
-  state.askAgainAt = now + state.timing.heartbeatMs;
+  for (const peer of state.peers) if (peer !== null) peer.granted = false;
+  ask(state, now);
 }
 
-function askAll(state: ReplicaState, wantedTerm: number, now: number): void {
-  state.role = "asking";
-  tries(state, wantedTerm, now);
-  for (const peer of state.peers) if (peer !== null) peer.granted = false;
-  state.sendToAll({ kind: "preVote", wantedTerm });
+/** For the wanted term: its owner to begin it or, who owns it, all that have not granted it. Again at every heartbeat. */
+function ask(state: ReplicaState, now: number): void {
+  const { wantedTerm } = state;
+  state.askAgainAt = now + state.timing.heartbeatMs;
+  const owner = leaderSlot(wantedTerm, state.replicationFactor);
+  if (owner !== state.slot) return state.send(owner, { kind: "nudge", wantedTerm });
+  for (const [slot, peer] of state.peers.entries()) {
+    if (peer !== null && !peer.granted) state.send(slot, { kind: "preVote", wantedTerm });
+  }
 }
 
 export function onNudge(state: ReplicaState, wantedTerm: number, now: number): void {
   if (state.role !== "follower" || leaderSlot(wantedTerm, state.replicationFactor) !== state.slot) return;
   if (wantedTerm <= state.term || !isLeaderless(state, now, state.timing.suspectMs * GRANT_SHARE)) return;
-  askAll(state, wantedTerm, now);
+  tryTerm(state, wantedTerm, now);
 }
 
 /** Who asks waited longer than who is asked needs to have waited: clocks and ways differ. */
