@@ -6,12 +6,15 @@
  * cluster.json is for people to change, who may slip, or copy the wrong file. A node that counted partitions or replicas
  * otherwise than before, or took another's place, would contradict what it has acknowledged.
  *
- * Two more files are an operator's word on what the folder holds, for the next start alone, which removes them when all
- * that it says is durable:
+ * Three more files are an operator's word on what the folder holds. A start removes them when all is durable that follows
+ * from it:
  *
  *     DIR/cluster.founding   "CLUSTER_ID blank" or "CLUSTER_ID adopted": all nodes are new together with this one, with
  *                            nothing in them, or with the log of one store. `esker cluster init` writes it
  *     DIR/cluster.restored   empty: the folder was put back from an older copy, and lacks what it has acknowledged since
+ *
+ *     DIR/cluster.forced     empty: of two replicas this node's are lost, and what the other nodes have is to count, also
+ *                            if it should not be all that was acknowledged
  *
  * Without the first a replica that has nothing does not count before it has recovered: else a node whose disk was lost
  * would deny what it has acknowledged, and two of them could outvote the one that still knows.
@@ -40,6 +43,8 @@ export interface Beginning {
   readonly founder: boolean;
   /** What is there does not count before it has recovered. */
   readonly isRestored: boolean;
+  /** What cannot recover by itself takes what the other nodes have. */
+  readonly isForced: boolean;
 }
 
 /** How the nodes began: all without an event, or all with those of a store that was alone. */
@@ -57,6 +62,10 @@ export function restoredPath(dir: string): string {
   return `${dir}/cluster.restored`;
 }
 
+export function forcedPath(dir: string): string {
+  return `${dir}/cluster.forced`;
+}
+
 export function foundingText(clusterId: string, founding: Founding): string {
   return `${clusterId} ${founding}\n`;
 }
@@ -64,7 +73,7 @@ export function foundingText(clusterId: string, founding: Founding): string {
 /**
  * Holds the folder to its first start; at the first one, writes down what it is. To be called before the store is opened.
  * @throws {FolderMismatch} it was another node, or one of another cluster
- * @throws {InvalidArgument} it holds a store that this cluster was not made from
+ * @throws {InvalidArgument} it holds a store that this cluster was not made from, or a word that means nothing in it
  * @throws {Damaged}
  */
 export async function holdToFirstStart(disk: Disk, dir: string, config: ClusterConfig): Promise<Beginning> {
@@ -84,16 +93,34 @@ export async function holdToFirstStart(disk: Disk, dir: string, config: ClusterC
     });
   } else requireSame(dir, found, config);
   const isRestored = disk.exists(restoredPath(dir));
+  const isForced = disk.exists(forcedPath(dir));
+  if (isForced && shape.replicationFactor !== 2) {
+    throw new InvalidArgument(
+      `${
+        forcedPath(dir)
+      } is for two replicas of each event: of ${shape.replicationFactor} those that lost what they had ` +
+        "recover by themselves",
+    );
+  }
   // What the other nodes have of an adopted store, one that lost its copy may not deny.
   const isFounder = founding === "blank" || founding === "adopted" && hasStore;
-  return { founder: isFounder && !isRestored, isRestored };
+  return { founder: isFounder && !isRestored, isRestored, isForced };
 }
 
 /** All that a start was told about the folder is durable in it: no later one is told the same. */
 export async function forgetBeginning(disk: Disk, dir: string): Promise<void> {
-  const paths = [foundingPath(dir), restoredPath(dir)].filter((path) => disk.exists(path));
-  if (paths.length === 0) return;
-  for (const path of paths) disk.remove(path);
+  await remove(disk, dir, [foundingPath(dir), restoredPath(dir)]);
+}
+
+/** All replicas in the folder count, and that is durable: it is not asked again whether they may. */
+export async function forgetForced(disk: Disk, dir: string): Promise<void> {
+  await remove(disk, dir, [forcedPath(dir)]);
+}
+
+async function remove(disk: Disk, dir: string, paths: string[]): Promise<void> {
+  const there = paths.filter((path) => disk.exists(path));
+  if (there.length === 0) return;
+  for (const path of there) disk.remove(path);
   await disk.syncFolder(dir);
 }
 

@@ -5,7 +5,9 @@ import { metaPath } from "../core/meta.ts";
 import type { ClusterConfig } from "./cluster_config.ts";
 import {
   clusterMetaPath,
+  forcedPath,
   forgetBeginning,
+  forgetForced,
   foundingPath,
   foundingText,
   holdToFirstStart,
@@ -19,6 +21,9 @@ const CONFIG: ClusterConfig = {
     ...{ peerId: `12D3KooW${"ABC"[index]!.repeat(44)}`, addresses: [`/ip4/192.0.2.1/tcp/${index}`], client: "" },
   })),
 };
+
+/** Neither founder nor told anything. */
+const LATE = { founder: false, isRestored: false, isForced: false };
 
 function folder(): MemoryDisk {
   const disk = new MemoryDisk();
@@ -72,19 +77,19 @@ Deno.test("cluster meta: who is new together with all others counts until that i
   const disk = folder();
   await disk.syncFolder("");
   put(disk, foundingPath("d"), foundingText("c", "blank"));
-  const founder = { founder: true, isRestored: false }, late = { founder: false, isRestored: false };
+  const founder = { ...LATE, founder: true };
   assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), founder);
   assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), founder);
   await forgetBeginning(disk, "d");
-  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), late);
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), LATE);
   await forgetBeginning(disk, "d");
   for (let seed = 0; seed < 20; seed++) {
-    assert.deepEqual(await holdToFirstStart(disk.clone().afterPowerCut(seed), "d", CONFIG), late);
+    assert.deepEqual(await holdToFirstStart(disk.clone().afterPowerCut(seed), "d", CONFIG), LATE);
   }
 });
 
 Deno.test("cluster meta: a folder with nothing but what was made for it recovers, and does not count", async () => {
-  assert.deepEqual(await holdToFirstStart(folder(), "d", CONFIG), { founder: false, isRestored: false });
+  assert.deepEqual(await holdToFirstStart(folder(), "d", CONFIG), LATE);
 });
 
 Deno.test("cluster meta: a node begins with a store only where the cluster was made from it, and only while it has it", async () => {
@@ -106,9 +111,27 @@ Deno.test("cluster meta: a folder that was put back is told so once, and is no f
   putStore(disk);
   put(disk, foundingPath("d"), foundingText("c", "blank")); // The copy was that old.
   put(disk, restoredPath("d"));
-  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), { founder: false, isRestored: true });
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), { ...LATE, isRestored: true });
   await forgetBeginning(disk, "d");
-  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), { founder: false, isRestored: false });
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), LATE);
+});
+
+Deno.test("cluster meta: the word that forces a recovery holds until it is forgotten, and is refused but for two replicas", async () => {
+  const disk = folder();
+  await holdToFirstStart(disk, "d", CONFIG);
+  put(disk, forcedPath("d"));
+  for (let start = 0; start < 2; start++) {
+    assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), { ...LATE, isForced: true });
+    await forgetBeginning(disk, "d");
+  }
+  await forgetForced(disk, "d");
+  assert.deepEqual(await holdToFirstStart(disk, "d", CONFIG), LATE);
+  const three = folder();
+  put(three, forcedPath("d"));
+  await assert.rejects(
+    holdToFirstStart(three, "d", { ...CONFIG, replicationFactor: 3 }),
+    /cluster\.forced is for two replicas of each event: of 3 those that lost what they had recover by themselves/,
+  );
 });
 
 Deno.test("cluster meta: a word on another cluster's founding is refused", async () => {

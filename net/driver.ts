@@ -84,8 +84,10 @@ export interface DriverOptions {
   log?: Logger | undefined;
   send(to: number, packet: Packet): void;
   timers?: Timers | undefined;
-  /** Of two replicas one cannot recover without an operator's word: all that counts is on the other one. */
+  /** An operator's word: of two replicas the one that lost what it had takes what the other has. It holds until all count. */
   forcesRecovery?: boolean | undefined;
+  /** All replicas of this node count, for the first time since it was opened, and that is durable. */
+  onWhole?: (() => void) | undefined;
   timing?: Partial<Timing> | undefined;
   limits?: Partial<Limits> | undefined;
   observer?: Observer | undefined;
@@ -105,6 +107,7 @@ export class Driver implements Group {
   /** What is to happen later, and how to call it off. */
   readonly #cancels = new Set<() => void>();
   isClosed = false;
+  #wasWhole = false;
 
   private constructor(options: DriverOptions) {
     this.options = options;
@@ -156,6 +159,16 @@ export class Driver implements Group {
   tick(): void {
     for (const host of this.#held) host.step({ kind: "tick" });
     if (this.#handedOver !== null) this.#lookAtHandOver();
+    if (!this.#wasWhole && this.isWhole) {
+      this.#wasWhole = true;
+      this.options.onWhole?.();
+    }
+  }
+
+  /** Whether a replica that recovers may take what the only other one has. */
+  get forcesRecovery(): boolean {
+    const { forcesRecovery, shape } = this.options;
+    return forcesRecovery === true && shape.replicationFactor === 2 && !this.#wasWhole;
   }
 
   /** From a replica of another node: that it is one, and its slot, the transport has compared. */
@@ -208,9 +221,9 @@ export class Driver implements Group {
     return this.#hosts[bucket]!.hard.dataId;
   }
 
-  /** Whether all replicas of this node count. */
+  /** Whether all replicas of this node count, and that is durable. */
   get isWhole(): boolean {
-    return this.#held.every(({ state }) => state !== null && state.hard.mode === "normal");
+    return this.#held.every((host) => host.counts);
   }
 
   /** Whether all replicas of this node have begun: what they began as is durable. */
@@ -343,6 +356,11 @@ class ReplicaHost {
     return this.bucket.committedEnd;
   }
 
+  /** Whether it counts, and would after a crash. */
+  get counts(): boolean {
+    return this.state?.hard.mode === "normal" && this.#durableHard.mode === "normal";
+  }
+
   #now(): number {
     return this.driver.options.environment.monotonic();
   }
@@ -367,7 +385,7 @@ class ReplicaHost {
 
   async #begin(): Promise<void> {
     const { driver, bucket, slot } = this;
-    const { shape, founding, timing, limits, observer, node, forcesRecovery } = driver.options;
+    const { shape, founding, timing, limits, observer, node } = driver.options;
     const { number } = bucket;
     const wasDamaged = bucket.damage !== null;
     const isShort = this.hard?.mode === "normal" && bucket.commitFloor > bucket.end;
@@ -414,9 +432,18 @@ class ReplicaHost {
       this.#toldSync =
         0;
     this.state = state;
-    const isForced = shape.replicationFactor === 2 && forcesRecovery === true && this.hard.mode === "recovering";
-    if (isForced) this.step({ kind: "recover", dataId: driver.newId(), forced: true });
-    else this.#carryOut(start(state, this.#now()), state);
+    this.#tellOfTwo();
+    if (driver.forcesRecovery && this.hard.mode === "recovering") {
+      this.step({ kind: "recover", dataId: driver.newId(), forced: true });
+    } else this.#carryOut(start(state, this.#now()), state);
+  }
+
+  #tellOfTwo(): void {
+    const { driver, hard } = this;
+    if (hard.mode !== "recovering" || driver.options.shape.replicationFactor !== 2 || driver.forcesRecovery) return;
+    this.#log("warn", "Of two replicas one that lost what it had cannot know what that was, and waits for a word", {
+      word: "an empty file cluster.forced in its folder, at its next start: what the other one has counts",
+    });
   }
 
   /** What a step or its effects could not do. */
@@ -529,9 +556,10 @@ class ReplicaHost {
         return bucket.stepDown();
       case "quarantined": {
         this.#log("error", "A replica does not count any more: it recovers", { reason: effect.reason });
+        this.#tellOfTwo();
         observer?.quarantined(node, number, effect.reason);
-        const forced = shape.replicationFactor === 2 && driver.options.forcesRecovery === true;
         driver.after(driver.newId() % RECOVER_MS_MAX, () => {
+          const forced = driver.forcesRecovery;
           if (this.state === state) this.step({ kind: "recover", dataId: driver.newId(), forced });
         });
         return;

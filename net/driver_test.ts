@@ -51,7 +51,7 @@ class Nodes {
     return nodes;
   }
 
-  async start(node: number): Promise<void> {
+  async start(node: number, forcesRecovery = false, onWhole?: () => void): Promise<void> {
     const place = this.places[node]!;
     const { disk, founding } = place;
     const chance = new Chance(100 * node + place.starts++);
@@ -68,7 +68,7 @@ class Nodes {
     const { partitionCount, bucketCount, segmentBytes } = this.shape;
     place.driver = await Driver.open(
       {
-        ...{ shape: this.shape, node, founding, environment },
+        ...{ shape: this.shape, node, founding, environment, forcesRecovery, onWhole },
         log: (level, message) => level === "info" || this.warnings.push(`node ${node}: ${message}`),
         send: (to, packet) => this.#packets.push({ to, packet }),
         timers: {
@@ -389,5 +389,28 @@ Deno.test("driver: two nodes go on when one is back, and not before", async () =
   await nodes.until(() => told.outcome !== null);
   assert.equal(told.outcome, "stored at 1");
   await nodes.hold(["0", "1"]);
+  await nodes.stopAll();
+});
+
+Deno.test("driver: of two replicas one that lost all counts again by an operator's word, which holds until it does", async () => {
+  const nodes = await Nodes.start({ ...SHAPE, nodeCount: 2, replicationFactor: 2 });
+  for (const number of numbers(5)) await nodes.stored(number);
+  await nodes.hold(numbers(5));
+  await nodes.stop(1);
+  nodes.places[1]!.disk = new MemoryDisk({ seed: 99 });
+  await nodes.start(1);
+  await nodes.pass(20_000);
+  assert.equal(nodes.driver(1).isWhole, false);
+  assert.match(nodes.warnings.join("\n"), /node 1: Of two replicas one that lost what it had .* waits for a word/);
+  await nodes.stop(1);
+  let whole = 0;
+  await nodes.start(1, true, () => whole++);
+  assert.ok(nodes.driver(1).forcesRecovery);
+  await nodes.until(() => whole === 1);
+  assert.equal(nodes.driver(1).forcesRecovery, false);
+  await nodes.until(() => nodes.leader !== null);
+  await nodes.stored("5");
+  await nodes.hold(numbers(6));
+  assert.equal(whole, 1);
   await nodes.stopAll();
 });

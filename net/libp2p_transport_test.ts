@@ -70,6 +70,26 @@ test("10,000 messages of any size come whole, once and in the order of their lan
   assert.deepEqual([a.downs, b.downs], [0, 0]);
 });
 
+test("a message that comes costs no error: Noise's decoder would throw one after each", async () => {
+  await using cluster = await Cluster.of(2);
+  const [a, b] = cluster.nodes;
+  await cluster.linked();
+  const { RangeError } = globalThis;
+  let errors = 0;
+  globalThis.RangeError = new Proxy(RangeError, {
+    apply: (target, _self, [message]) => (errors++, target(message)),
+  });
+  try {
+    for (let i = 0; i < 20; i++) {
+      a.transport.send(1, "replication", encode(`message ${i}`));
+      await b.until(() => b.received.length === i + 1);
+    }
+  } finally {
+    globalThis.RangeError = RangeError;
+  }
+  assert.equal(errors, 0);
+});
+
 test("a message over the limit is refused where it is sent, and nothing of it leaves", async () => {
   await using cluster = await Cluster.of(2, { messageBytesMax: 1000 });
   const [a, b] = cluster.nodes;

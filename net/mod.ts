@@ -21,7 +21,7 @@ import {
   shapeOf,
   transportNodesOf,
 } from "./cluster_config.ts";
-import { type Beginning, forgetBeginning, holdToFirstStart } from "./cluster_meta.ts";
+import { type Beginning, forgetBeginning, forgetForced, holdToFirstStart } from "./cluster_meta.ts";
 import { ClusterStore } from "./cluster.ts";
 import { type ClusterShape, configText } from "./consensus/topology.ts";
 import { dispatched } from "./dispatcher.ts";
@@ -133,6 +133,10 @@ async function startNode(parts: NodeParts): Promise<ClusterNode> {
   const driver = await Driver.open(
     {
       ...{ shape, node, founding: beginning.founder, isRestored: beginning.isRestored, environment, log },
+      forcesRecovery: beginning.isForced,
+      onWhole: () => {
+        forgetForced(systemDisk, dir).catch((error) => log("error", "The file cluster.forced stays", { error }));
+      },
       send: (to, packet) => links.send(to, packet),
     },
     (group) =>

@@ -10,6 +10,7 @@
  *     behind      a replica that lacks `--behind` MiB
  *     wiped       a disk that was replaced
  *     restored    a folder that was put back from an older copy, with and without the operator's word
+ *     two         of two replicas one whose disk was replaced, without and with the operator's word
  *     strangers   another secret, another replication factor, a second process with the same folder
  *     large       events of 5 MiB, and one beyond the limit
  *     rolling     each node is stopped and started again, and no append fails
@@ -22,7 +23,7 @@ import assert from "node:assert/strict";
 import { Chance } from "../core/chance.ts";
 import { bucketOf } from "../core/placement.ts";
 import { clusterConfigText, configPath, readClusterConfig, secretPath } from "../net/cluster_config.ts";
-import { clusterMetaPath, restoredPath } from "../net/cluster_meta.ts";
+import { clusterMetaPath, forcedPath, restoredPath } from "../net/cluster_meta.ts";
 import { systemDisk } from "../core/mod.ts";
 import { EXIT_CODES } from "../program/exit_codes.ts";
 import { ClusterProcesses, type ClusterProcessesOptions, freePorts } from "./cluster_processes.ts";
@@ -71,6 +72,7 @@ export const SCENARIOS: Record<string, Scenario> = {
   behind: { body: fallBehind },
   wiped: { body: wipe },
   restored: { body: restore },
+  two: { options: { nodes: 2 }, body: replaceOneOfTwo },
   strangers: { body: strangers },
   large: { body: largeEvents },
   rolling: { body: restartAll },
@@ -356,6 +358,27 @@ async function wipe(run: Run): Promise<string> {
   notes.push(`without node 2, which was not, ${countsText(load.counts)}`);
   await restart(run, 2);
   return notes.join("; ");
+}
+
+async function replaceOneOfTwo(run: Run): Promise<string> {
+  const { cluster, load, state } = run;
+  const node = cluster.nodes[1]!;
+  await fill(run, 0, 8 * 1024 * 1024);
+  await node.kill();
+  node.wipe();
+  load.begins(1);
+  await node.start();
+  await state.until("node 1 waits for a word", () => node.process.output.includes("waits for a word"), SERVE_MS_MAX);
+  load.mark();
+  await pass(3000);
+  assert.equal(load.counts.acknowledged, 0, "a replica that lost all was counted");
+  for (const { role } of await state.buckets(1)) assert.equal(role, "recovering");
+  await node.kill();
+  Deno.writeTextFileSync(forcedPath(node.dir), "");
+  const took = await restart(run, 1);
+  await state.until("the word is gone", () => !systemDisk.exists(forcedPath(node.dir)), SERVE_MS_MAX);
+  await serves(load, SERVE_MS_MAX);
+  return `one of two was wiped and counted for nothing; with the operator's word it had all after ${ms(took)}`;
 }
 
 async function restore(run: Run): Promise<string> {

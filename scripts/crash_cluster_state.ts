@@ -58,7 +58,7 @@ export class ClusterState implements Disposable {
   }
 
   /** Resolves when it holds, with how long that took. What nodes do not answer does not hold. */
-  async until(what: string, holds: () => Promise<boolean>, msMax: number): Promise<number> {
+  async until(what: string, holds: () => boolean | Promise<boolean>, msMax: number): Promise<number> {
     const began = performance.now();
     let last: unknown = "";
     for (;;) {
