@@ -93,6 +93,8 @@ export interface EventSink {
   /** A page begins. */
   begin(): void;
   take(event: StoredEvent): void;
+  /** One that does not lie here. */
+  takeRecord(event: EventRecord): void;
   /** What came since `begin` is no page: it comes again, or an error does. In the same step. */
   takeBack(): void;
 }

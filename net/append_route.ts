@@ -29,6 +29,7 @@ import {
   WrongExpectedVersion,
 } from "../core/errors.ts";
 import type { Appended, AppendReceiver, Transaction } from "../core/event.ts";
+import { formatUuid } from "../core/uuid.ts";
 
 /** What became of an attempt. */
 export type Outcome =
@@ -262,7 +263,12 @@ export class AppendRoute {
   #failureOf(append: Append): Error {
     const cause = append.why ?? undefined;
     if (append.mayBeStored) {
-      return new OutcomeUnknown("No leader has said in time whether the events are stored", { cause });
+      const id = append.transaction.events.find(({ eventId }) => eventId !== undefined)?.eventId;
+      return new OutcomeUnknown(
+        "No leader has said in time whether the events are stored" +
+          (id === undefined ? "" : `: they are if event ${typeof id === "string" ? id : formatUuid(id)} is there`),
+        { cause },
+      );
     }
     if (cause instanceof NoReplica || cause instanceof TooFewReplicas || cause instanceof TryAgain) return cause;
     return new TryAgain("No leader has taken the events in time", { cause });

@@ -22,6 +22,8 @@ const NOT_TAKEN: Outcome = { kind: "notTaken", why: new TryAgain("not the leader
 const WRONG_VERSION: Outcome = { kind: "refused", error: new WrongExpectedVersion("s", "key", 1, 2) };
 const TOO_FEW: Outcome = { kind: "refused", error: new TooFewReplicas("one of three") };
 
+const ID = "0190c5a0-0000-7000-8000-000000000001";
+
 /** A route whose leader, clock and answers are in the hand of a test. */
 class Played {
   now = 0;
@@ -33,6 +35,7 @@ class Played {
   readonly sent: string[] = [];
   /** What was told: the order and what it was. */
   readonly told: string[] = [];
+  readonly messages: string[] = [];
   readonly #open = new Map<number, (outcome: Outcome) => void>();
   #order = 0;
   readonly route = new AppendRoute({
@@ -53,9 +56,13 @@ class Played {
       const order = ++this.#order;
       const receiver = {
         stored: () => void this.told.push(`${order} stored`),
-        refused: (error: unknown) => void this.told.push(`${order} ${(error as Error).name}`),
+        refused: (error: unknown) => {
+          this.told.push(`${order} ${(error as Error).name}`);
+          this.messages.push((error as Error).message);
+        },
       };
-      this.route.add(new Append(order, { events: [] }, 0, receiver, this.now + 10_000, 3, null));
+      const events = [{ streamId: "s", name: "n" }, { streamId: "s", name: "n", eventId: ID }];
+      this.route.add(new Append(order, { events }, 0, receiver, this.now + 10_000, 3, null));
     }
   }
 
@@ -173,6 +180,7 @@ Deno.test("when the time is up, what flies is unknown, and what does not was not
   played.now = 10_000;
   played.route.expire();
   assert.deepEqual(played.told, ["1 OutcomeUnknown", "2 TryAgain"]);
+  assert.match(played.messages[0]!, new RegExp(`: they are if event ${ID} is there$`));
   assert.ok(played.route.isEmpty);
   played.answer(1, STORED); // For nobody.
   assert.equal(played.told.length, 2);

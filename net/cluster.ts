@@ -12,7 +12,7 @@
  * @module
  */
 import { type Environment, type Log, systemEnvironment } from "../core/environment.ts";
-import { LimitExceeded, NoSuchPartition, StoreClosed, TryAgain } from "../core/errors.ts";
+import { Damaged, LimitExceeded, NoSuchPartition, StoreClosed, TryAgain } from "../core/errors.ts";
 import {
   admit,
   type AppendReceiver,
@@ -28,7 +28,6 @@ import { onlyPartition } from "../core/freshness.ts";
 import { bucketOf, partitionHash, partitionOf } from "../core/placement.ts";
 import {
   type ClusterStatus,
-  type EventSink,
   type EventStore,
   type Freshness,
   type PartitionSelection,
@@ -55,6 +54,9 @@ import type { Transport, TransportHandlers } from "./transport.ts";
 
 /** How long a node that has no events for a subscriber waits for some before it is asked again. */
 const FOLLOW_MS = 10_000;
+
+/** Of what a damaged replica had, a follower may lack the newest. */
+const INSTEAD: Freshness = { fromLeader: true };
 
 export interface ClusterStoreOptions {
   shape: ClusterShape;
@@ -168,23 +170,32 @@ export class ClusterStore implements EventStore {
     this.#requireOpen();
     const id = requireUuid(eventId, "event id");
     const partition = partitionOf(partitionHash(id), this.partitionCount);
-    if (this.#isHere(partition, freshness)) return await this.#local.store.event(id);
-    const answer = await this.#router.answer({ kind: "event", eventId: formatUuid(id) }, freshness);
-    return answer.kind === "event" ? answer.event : unexpected(answer);
+    return await this.#readOne(partition, freshness, () => this.#local.store.event(id), async (freshness) => {
+      const answer = await this.#router.answer({ kind: "event", eventId: formatUuid(id) }, freshness);
+      return answer.kind === "event" ? answer.event : unexpected(answer);
+    });
   }
 
   async streamVersion(streamId: string, options: StreamOptions & Freshness = {}): Promise<number | null> {
     this.#requireOpen();
     const { partition, partitionKey } = this.#streamOf(streamId, options);
-    if (this.#isHere(partition, options)) return await this.#local.store.streamVersion(streamId, { partitionKey });
-    return await this.#numberOf({ kind: "streamVersion", streamId, partitionKey }, options);
+    return await this.#readOne(
+      partition,
+      options,
+      () => this.#local.store.streamVersion(streamId, { partitionKey }),
+      (freshness) => this.#numberOf({ kind: "streamVersion", streamId, partitionKey }, freshness),
+    );
   }
 
   async partitionSequence(partition: number, freshness: Freshness = {}): Promise<number | null> {
     this.#requireOpen();
     this.#requirePartition(partition);
-    if (this.#isHere(partition, freshness)) return await this.#local.store.partitionSequence(partition);
-    return await this.#numberOf({ kind: "partitionSequence", partition }, freshness);
+    return await this.#readOne(
+      partition,
+      freshness,
+      () => this.#local.store.partitionSequence(partition),
+      (freshness) => this.#numberOf({ kind: "partitionSequence", partition }, freshness),
+    );
   }
 
   readStream(streamId: string, options: ReadOptions & StreamOptions = {}): Scan {
@@ -278,6 +289,22 @@ export class ClusterStore implements EventStore {
     return atLeast === undefined && fromLeader !== true && this.#router.holds(this.#bucketOf(partition));
   }
 
+  /** From our own replica if that may answer at once and is not damaged, else from the others. */
+  async #readOne<Found>(
+    partition: number,
+    freshness: Freshness,
+    here: () => Promise<Found>,
+    elsewhere: (freshness: Freshness) => Promise<Found>,
+  ): Promise<Found> {
+    if (!this.#isHere(partition, freshness)) return await elsewhere(freshness);
+    try {
+      return await here();
+    } catch (error) {
+      if (!(error instanceof Damaged)) throw error;
+      return await elsewhere(INSTEAD);
+    }
+  }
+
   /** `least`: a replica that says less is behind. */
   async #numberOf(
     query: Query,
@@ -306,25 +333,57 @@ export class ClusterStore implements EventStore {
       return this.#isHere(partition, freshness) ||
         await this.#router.isLate(bucket, partition, freshness) === null;
     };
-    const pages = () => this.#pages(isHere, own, options, freshness, what, number, head);
+    const elsewhere = (rest: ReadOptions, freshness: Freshness) =>
+      this.#pagesElsewhere(rest, freshness, what, number, head);
+    const instead = (rest: ReadOptions) => elsewhere(rest, INSTEAD);
+    const pages = async function* (this: ClusterStore) {
+      this.#requireOpen();
+      if (!await isHere()) return yield* elsewhere(options, freshness);
+      yield* this.#whileWhole(own.pages(), options, (page, rest) => restAfter(page, number, rest), instead);
+    }.bind(this);
     if (own.pagesInto === undefined || !this.#isHere(partition, freshness)) return new Scan(pages);
-    return new Scan(pages, (sink: EventSink) => this.#whileOpen(own.pagesInto!(sink)));
+    return new Scan(
+      pages,
+      (sink) =>
+        this.#whileWhole(own.pagesInto!(sink), options, restAfterSome, async function* (rest) {
+          for await (const page of instead(rest)) {
+            sink.begin();
+            for (const record of page) sink.takeRecord(record);
+            yield page.length;
+          }
+        }),
+    );
   }
 
-  async *#pages(
-    isHere: () => Promise<boolean>,
-    own: Scan,
+  /** Pages of our own replica and, where that turns out to be damaged, the rest of them from others. */
+  async *#whileWhole<Page>(
+    own: AsyncIterable<Page>,
+    options: ReadOptions,
+    after: (page: Page, rest: ReadOptions) => ReadOptions | null,
+    instead: (rest: ReadOptions) => AsyncIterable<Page>,
+  ): AsyncGenerator<Page> {
+    let rest: ReadOptions | null = options;
+    try {
+      this.#requireOpen();
+      for await (const page of own) {
+        this.#requireOpen();
+        rest = rest && after(page, rest);
+        yield page;
+      }
+      return;
+    } catch (error) {
+      if (rest === null || !(error instanceof Damaged)) throw error;
+    }
+    yield* instead(rest);
+  }
+
+  async *#pagesElsewhere(
     options: ReadOptions,
     freshness: Freshness,
     what: Asked,
     number: "version" | "sequence",
     head: Query,
   ): AsyncGenerator<EventRecord[]> {
-    this.#requireOpen();
-    if (await isHere()) {
-      yield* this.#whileOpen(own.pages());
-      return;
-    }
     const backward = options.direction === "backward";
     let from = options.from ?? 0;
     let end = finite(options.end);
@@ -357,14 +416,6 @@ export class ClusterStore implements EventStore {
       }
       isFirst = false;
       if (from >= end!) return;
-    }
-  }
-
-  async *#whileOpen<Page>(pages: AsyncIterable<Page>): AsyncGenerator<Page> {
-    this.#requireOpen();
-    for await (const page of pages) {
-      this.#requireOpen();
-      yield page;
     }
   }
 
@@ -520,6 +571,19 @@ interface Places {
   latest: { place: Place; position: { next: number } }[];
   /** Of our own. */
   partitions: number[];
+}
+
+/** Of a scan: what it would give after these events. */
+function restAfter(events: EventRecord[], number: "version" | "sequence", scan: ReadOptions): ReadOptions {
+  const last = events.at(-1)![number];
+  const limit = (scan.limit ?? Infinity) - events.length;
+  return scan.direction === "backward" ? { ...scan, end: last, limit } : { ...scan, from: last + 1, limit };
+}
+
+/** The same after so many, of which nothing is known. Null where that cannot be said. */
+function restAfterSome(count: number, scan: ReadOptions): ReadOptions | null {
+  if (scan.direction === "backward") return null;
+  return { ...scan, from: (scan.from ?? 0) + count, limit: (scan.limit ?? Infinity) - count };
 }
 
 function withoutFreshness<Options extends Freshness>({ atLeast: _, fromLeader: __, ...options }: Options) {

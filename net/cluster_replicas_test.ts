@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { setImmediate } from "node:timers";
 import { Chance } from "../core/chance.ts";
-import { InvalidArgument, NoReplica, StoreClosed, TooFewReplicas, TryAgain } from "../core/errors.ts";
+import { Damaged, InvalidArgument, NoReplica, StoreClosed, TooFewReplicas, TryAgain } from "../core/errors.ts";
 import {
   appendedOf,
   type AppendReceiver,
@@ -17,7 +17,7 @@ import {
 } from "../core/event.ts";
 import { MemoryStore } from "../core/memory_store.ts";
 import { bucketOf } from "../core/placement.ts";
-import type { Scan, Selection } from "../core/store.ts";
+import { Scan, type Selection } from "../core/store.ts";
 import { ClusterStore } from "./cluster.ts";
 import type { Chain } from "./consensus/entries.ts";
 import { type ClusterShape, leaderOf, replicasOf, slotOf } from "./consensus/topology.ts";
@@ -437,6 +437,69 @@ Deno.test("a transaction of our own store that a read ends within goes on before
   await store.append(one(1, "last"));
   assert.ok(await waits);
   assert.deepEqual((await subscription.read()).map(({ name }) => name), ["last"]);
+});
+
+/** From now on a node meets damage in what it has: in a scan, after so many pages of ten events. */
+function damage({ store }: CopyingNode, pagesWhole: number): void {
+  const damaged = () => new Damaged("segment 0", 0, "flipped");
+  const readPartition = store.readPartition.bind(store);
+  const readStream = store.readStream.bind(store);
+  async function* pages(scan: Scan): AsyncGenerator<EventRecord[]> {
+    const events = await read(scan);
+    for (let page = 0; page < pagesWhole; page++) yield events.slice(10 * page, 10 * page + 10);
+    throw damaged();
+  }
+  const broken = (scan: Scan) =>
+    new Scan(() => pages(scan), async function* (sink) {
+      for await (const page of pages(scan)) {
+        sink.begin();
+        for (const record of page) sink.takeRecord(record);
+        yield page.length;
+      }
+    });
+  store.readPartition = (partition, options) => broken(readPartition(partition, options));
+  store.readStream = (streamId, options) => broken(readStream(streamId, options));
+  store.event = store.streamVersion = store.partitionSequence = (): Promise<never> => Promise.reject(damaged());
+}
+
+Deno.test("what is damaged here is read from the leader: one event, and the rest of a scan", async () => {
+  await using nodes = await Nodes.started();
+  const ids: string[] = [];
+  for (let i = 0; i < 45; i++) ids.push((await nodes.stores[0]!.append(one(0, `E${i}`))).events[0]!.eventId);
+  await nodes.catchUpAll();
+  const last = (await nodes.stores[0]!.append(one(0, "E45"))).events[0]!.eventId;
+  await nodes.bulk(1, 0); // Node 2 is behind.
+  damage(nodes.locals[1]!, 2);
+  const damaged = nodes.stores[1]!;
+  assert.equal((await damaged.event(last))!.name, "E45");
+  assert.equal(await damaged.streamVersion(STREAMS[0]!), 45);
+  assert.equal(await damaged.partitionSequence(PARTITIONS[0]!), 45);
+  const names = async (scan: Scan) => (await read(scan)).map(({ name }) => name).join();
+  const sunk = async (scan: Scan) => {
+    const names: string[] = [];
+    const sink = { begin() {}, take() {}, takeBack() {}, takeRecord: ({ name }: EventRecord) => void names.push(name) };
+    let count = 0;
+    for await (const page of scan.pagesInto!(sink)) count += page;
+    assert.equal(count, names.length);
+    return names.join();
+  };
+  for (const range of [{}, { from: 3 }, { limit: 30 }, { from: 5, end: 33 }, { from: 5, end: 100, limit: 40 }]) {
+    for (const direction of ["forward", "backward"] as const) {
+      const options = { ...range, direction };
+      const expected = await names(nodes.stores[0]!.readStream(STREAMS[0]!, options));
+      assert.equal(await names(damaged.readStream(STREAMS[0]!, options)), expected);
+      assert.equal(await names(damaged.readPartition(PARTITIONS[0]!, options)), expected);
+      const intoSink = sunk(damaged.readPartition(PARTITIONS[0]!, options));
+      if (direction === "forward") assert.equal(await intoSink, expected);
+      else await assert.rejects(intoSink, Damaged); // From where it would go on, nobody has said.
+    }
+  }
+  // The leader is damaged itself, until another one leads.
+  damage(nodes.locals[0]!, 0);
+  await assert.rejects(nodes.stores[0]!.event(last), Damaged);
+  const found = nodes.stores[0]!.event(last);
+  for (const _ of [1, 2]) await nodes.handOver(0); // Node 1 is damaged as well.
+  assert.equal((await found)!.name, "E45");
 });
 
 Deno.test("when a node closes, the others ask elsewhere", async () => {

@@ -367,6 +367,7 @@ export class Router {
     if (freshness.atLeast !== undefined) requireSequence(freshness.atLeast);
     const needsLeader = freshness.fromLeader === true || freshness.atLeast !== undefined || query.kind === "readEnd";
     let unreachableSince: number | null = null;
+    let damagedSince: number | null = null;
     let why: Error = new TryAgain("No leader of the bucket is known");
     for (;;) {
       let damaged: Error | null = null;
@@ -407,7 +408,12 @@ export class Router {
         else why = new TryAgain("The replicas that can be reached are behind");
       }
       const now = this.#environment.monotonic();
-      if (damaged !== null) throw damaged;
+      if (damaged !== null) {
+        // A leader that turns out to be damaged is soon one no more.
+        const others = needsLeader ? this.#routes.replicas(bucket).length : 0;
+        damagedSince ??= now;
+        if (others === 0 || now - damagedSince >= this.#settings.unreachableMs) throw damaged;
+      }
       const isReachable = candidates.length > 0 || this.#routes.replicas(bucket).length > 0;
       unreachableSince = isReachable ? null : unreachableSince ?? now;
       if (unreachableSince !== null && now - unreachableSince >= this.#settings.unreachableMs) {

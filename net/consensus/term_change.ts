@@ -345,9 +345,21 @@ export function tickChange(state: ReplicaState, now: number): void {
 
 export function tickLeader(state: ReplicaState, now: number): void {
   if (now >= state.nextHeartbeatAt || state.nextHeartbeatAt > now + 2 * state.timing.heartbeatMs) beat(state, now);
-  // A leader that can be heard and hears nobody would keep the others from having another.
-  if (now - state.majorityHeardAt(now) >= state.timing.quorumMs) return leave(state, now);
+  if (now - state.majorityHeardAt(now) >= state.timing.quorumMs) return giveUp(state, now);
   if (state.role === "serving") tickHandOver(state, now);
+}
+
+/**
+ * A leader that can be heard and hears nobody would keep the others from having another. Whom it heard last it asks to
+ * lead: if that one hears it, nobody has to wait for its silence.
+ */
+function giveUp(state: ReplicaState, now: number): void {
+  const others = [...state.peers.entries()].filter(([, peer]) => peer !== null && !peer.recovering);
+  if (others.length > 0) {
+    const [to] = others.reduce((one, other) => other[1]!.heardAt > one[1]!.heardAt ? other : one);
+    sendTransfer(state, to);
+  }
+  leave(state, now);
 }
 
 // ---- Hand over ---------------------------------------------------------------------------------------------------------
@@ -394,6 +406,10 @@ export function mayHandOver(state: ReplicaState): void {
   if (handOver === null || handOver.sent || state.commitEnd < state.logEnd) return;
   if (state.peers[handOver.to]!.match < state.logEnd) return;
   handOver.sent = true;
-  const targetTerm = nextTermOf(handOver.to, state.term, state.replicationFactor);
-  state.send(handOver.to, { kind: "transferTerm", term: state.term, targetTerm });
+  sendTransfer(state, handOver.to);
+}
+
+function sendTransfer(state: ReplicaState, to: number): void {
+  const targetTerm = nextTermOf(to, state.term, state.replicationFactor);
+  state.send(to, { kind: "transferTerm", term: state.term, targetTerm });
 }

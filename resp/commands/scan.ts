@@ -10,7 +10,7 @@
  * @module
  */
 import { InvalidArgument } from "../../core/errors.ts";
-import type { StoredEvent } from "../../core/event.ts";
+import type { EventRecord, StoredEvent } from "../../core/event.ts";
 import type { EventSink, Freshness, ReadOptions, Scan } from "../../core/store.ts";
 import type { Arguments, Bound } from "../arguments.ts";
 import type { Encoder } from "../encoder.ts";
@@ -106,6 +106,10 @@ class PageWriter implements EventSink {
 
   take(event: StoredEvent): void {
     writeStored(this.reply, event);
+  }
+
+  takeRecord(record: EventRecord): void {
+    writeRecord(this.reply, record);
   }
 
   takeBack(): void {
