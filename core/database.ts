@@ -278,14 +278,8 @@ export class Database implements EventStore {
           const { hard } = recovered.buckets[number]!;
           const committed = Math.max(recovered.buckets[number]!.committed, damaged.watermark.end.logIndex);
           const end = await damaged.cutDamage();
-          const cut = {
-            base: end,
-            end,
-            committed: Math.max(committed, end.logIndex),
-            hard,
-            damage: null,
-            suspect: false,
-          };
+          // What is proved need not be committed: others may have decided otherwise.
+          const cut = { base: end, end, committed, hard, damage: null, suspect: false };
           journal.putTruncation(number, end, committed, true);
           return buckets[number] = await Bucket.open(context, number, cut);
         },

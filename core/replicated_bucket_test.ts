@@ -742,6 +742,7 @@ for (const whenFound of ["by a start", "while it runs"]) {
       assert.ok(node.bucket.end <= lost, `entry ${lost} is damaged, and ${node.bucket.end} are believed`);
       assert.ok(node.bucket.end >= Math.min(lost, places.findIndex((place) => place.segment === segment)));
       const kept = node.bucket.end;
+      assert.equal(node.bucket.committedEnd, Math.min(14, kept), "what is proved need not be committed");
       holdLog(node.bucket, log.upTo(kept, 1));
       if (lost % 2 === 1) { // A crash in between finds it cut, and says what it had.
         disk = await node.kill();

@@ -650,8 +650,10 @@ class ReplicaHost {
     const { state, bucket } = this;
     const { end, committedEnd } = bucket;
     if (state === null) {
+      // One that only had no room may still be read, as far as it had come.
+      const isReadable = this.#hasBegun && this.hard.mode === "normal" && bucket.damage === null;
       return {
-        role: "recovering",
+        role: isReadable ? "follower" : "recovering",
         term: this.hard.term,
         logEnd: end,
         durableEnd: committedEnd,

@@ -10,6 +10,7 @@ import type { EventRecord, Transaction } from "../../core/event.ts";
 import { Damaged, OutcomeUnknown, WrongExpectedVersion } from "../../core/errors.ts";
 import { cutNotesPath } from "../../core/log/cut_notes.ts";
 import { segmentsFolder } from "../../core/log/layout.ts";
+import { NoSpace } from "../../core/log/disk.ts";
 import { MemoryDisk } from "../../core/log/memory_disk.ts";
 import { bucketOf, partitionHash, partitionOf } from "../../core/placement.ts";
 import { formatUuid } from "../../core/uuid.ts";
@@ -27,6 +28,8 @@ const DIR = "/data";
 const SYNC_MS_MAX = 8;
 const SLOW_SYNC_MS_MAX = 700;
 const PAGE = 256;
+/** Until somebody has seen a warning. */
+const OPERATOR_MS = 500;
 
 export class EngineMachine implements Machine {
   #disk: MemoryDisk;
@@ -114,8 +117,13 @@ export class EngineMachine implements Machine {
     this.#disk.failSync(1);
   }
 
+  fill(roomBytes: number): void {
+    this.#disk.capacityBytes = this.#disk.usedBytes + roomBytes;
+  }
+
   mend(): void {
     this.#slowUntil = -Infinity;
+    this.fill(Infinity);
     this.#disk.failSync(Infinity);
   }
 
@@ -187,8 +195,13 @@ export class EngineNode implements Node {
   end(reason: Error): void {
     if (this.#hasEnded || this.disk.isGone) return;
     this.#hasEnded = true;
-    if (this.disk.failedSyncs > 0) this.surroundings.after(0, () => this.surroundings.die());
-    else this.surroundings.broke(reason);
+    const mayEnd = this.disk.failedSyncs > 0
+      ? "failed sync"
+      : this.#driver === null && reason instanceof NoSpace
+      ? "started on a full disk"
+      : null;
+    if (mayEnd === null) this.surroundings.broke(reason);
+    else this.surroundings.after(0, () => this.surroundings.die(mayEnd));
   }
 
   async open({ wasSpoiled, ...facts }: Facts): Promise<void> {
@@ -203,6 +216,14 @@ export class EngineNode implements Node {
       ...{ shape, node: number, ...facts, environment, observer: witness },
       send: (to: number, packet: Packet) => this.send(to, packet),
       timers: this.timers,
+      log: (level: string, message: string) => {
+        if (level !== "warn") return;
+        surroundings.count(message);
+        // An operator gives it, to the next start.
+        if (message.includes("waits for a word")) {
+          surroundings.after(OPERATOR_MS, () => surroundings.die("restarted by an operator"));
+        }
+      },
       forcesRecovery: true,
       limits: limitsOf(chance),
     };
@@ -270,6 +291,7 @@ export class EngineNode implements Node {
         }
         if (error instanceof OutcomeUnknown) return answer({ kind: "unknown" }, 0);
         const { name } = error as Error;
+        if (name === "DiskFull") this.surroundings.count("appends refused on a full disk");
         if (DEFINITE.includes(name)) answer({ kind: "refused", why: name }, 0);
         else answer({ kind: "unknown" }, 0); // The process is about to end.
       },

@@ -104,6 +104,9 @@ export class ModelMachine implements Machine {
     this.#syncFails = true;
   }
 
+  /** Of a modelled log nobody knows how long it is. */
+  fill(): void {}
+
   mend(): void {
     this.#slowUntil = -Infinity;
     this.#syncFails = false;
@@ -195,7 +198,7 @@ class ModelNode implements Node {
       if (replica.wantedSync > replica.doneSync) done.push([replica, replica.wantedSync]);
     }
     this.surroundings.after(this.faults.syncMs(), () => {
-      if (this.faults.syncFails()) return this.surroundings.die(); // R12
+      if (this.faults.syncFails()) return this.surroundings.die("failed sync"); // R12
       this.disk.sync(mark, (bucket, entry) => {
         this.surroundings.witness.durable(this.number, bucket, entry.logIndex, entry.chain);
       });

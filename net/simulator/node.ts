@@ -51,8 +51,10 @@ export interface Surroundings {
   transport(): Transport;
   readonly chance: Chance;
   readonly witness: Witness;
-  /** The process ends itself: a sync failed. */
-  die(): void;
+  /** The process ends itself, and may. */
+  die(why: "failed sync" | "started on a full disk" | "restarted by an operator"): void;
+  /** Something has happened that is worth a number at the end. */
+  count(what: string): void;
   /** It ended itself, and should not have. */
   broke(reason: Error): void;
 }
@@ -111,6 +113,8 @@ export interface Machine {
   /** The next syncs take longer, or the next one fails. */
   slowDown(untilMs: number): void;
   failSync(): void;
+  /** Its disk has room for so much more; or for any amount again. */
+  fill(roomBytes: number): void;
   /** Nothing of that any more. */
   mend(): void;
   /** Whether all replicas that are on its disk count. */

@@ -141,7 +141,8 @@ export class Reader {
 
   #see(visit: Visit, partition: number, from: number, records: EventRecord[], isHere: boolean): void {
     const { history } = this.clientele;
-    const reader = isHere && records.length > 0 ? visit.life : `once ${this.clientele.now()} ${visit.life}`;
+    // Who is asked elsewhere may be behind who was asked before.
+    const reader = isHere && records.length > 0 ? visit.life : `${visit.life}, elsewhere, read ${history.reads}`;
     if (records.length > 0 || from === 0) {
       history.see({ partition, reader, from, events: seen(records), at: this.clientele.now() });
     }

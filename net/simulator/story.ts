@@ -38,6 +38,8 @@ export type Fault =
     }
     | { readonly kind: "slow disk"; readonly node: number; readonly slowMs: number }
     | { readonly kind: "failing sync"; readonly node: number; readonly downMs: number }
+    /** There is room for so much more, for a while. */
+    | { readonly kind: "full disk"; readonly node: number; readonly roomBytes: number; readonly fullMs: number }
     | { readonly kind: "power loss"; readonly downMs: number }
     | { readonly kind: "wipe"; readonly node: number; readonly downMs: number }
     | { readonly kind: "damage"; readonly node: number; readonly downMs: number }
@@ -56,6 +58,8 @@ export interface Story {
 
 const FAULTY_MS_MAX = 40_000;
 const FAULTS_MAX = 30;
+/** Of so many stories one has disks that are full. */
+const FULL_ONE_IN = 3;
 
 /** `quarrels`: with more faults, those after which logs are cut. */
 export function storyOf(seed: number, quarrels = false): Story {
@@ -72,6 +76,8 @@ export function storyOf(seed: number, quarrels = false): Story {
   const faultyMs = chance.between(5000, FAULTY_MS_MAX);
   const faults: Fault[] = [];
   for (let i = chance.below(FAULTS_MAX); i >= 0; i--) faults.push(faultOf(sizes, chance.below(faultyMs), chance));
+  const full = new Chance(seed + 0xf0);
+  if (full.oneIn(FULL_ONE_IN)) faults.push(...fullDisksOf(sizes, faultyMs, full));
   if (quarrels) faults.push(...quarrelsOf(sizes, faultyMs, new Chance(seed + 0xc0)));
   return { seed, sizes, faultyMs, faults: faults.toSorted((a, b) => a.atMs - b.atMs) };
 }
@@ -93,6 +99,17 @@ function quarrelsOf({ nodeCount }: Sizes, faultyMs: number, chance: Chance): Fau
     faults.push({ atMs: healedMs + chance.below(600), kind: "crash", node, death, downMs: chance.between(1, 1000) });
   }
   return faults;
+}
+
+/** Disks that have little room left, often for so long that a log comes to it. */
+function fullDisksOf({ nodeCount }: Sizes, faultyMs: number, chance: Chance): Fault[] {
+  return Array.from({ length: chance.between(1, 4) }, () => ({
+    atMs: chance.below(faultyMs),
+    kind: "full disk" as const,
+    node: chance.oneIn(2) ? LEADER : chance.below(nodeCount),
+    roomBytes: chance.pick([0, chance.below(500), chance.below(20_000)]),
+    fullMs: chance.pick([chance.between(1, 1000), chance.between(1000, 10_000)]),
+  }));
 }
 
 function faultOf(sizes: Sizes, atMs: number, chance: Chance): Fault {
@@ -118,7 +135,7 @@ function faultOf(sizes: Sizes, atMs: number, chance: Chance): Fault {
           "weather",
         ],
         ...["slow disk", "failing sync", "power loss", "wipe", "damage", "save", "restore", "clock", "rolling restart"],
-      ] as Fault["kind"][],
+      ] as const,
     )
   ) {
     case "crash":

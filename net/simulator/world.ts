@@ -403,10 +403,11 @@ class World implements Cluster, Stage {
         }),
       chance: new Chance(this.#story.seed + 1000 * (number + 1) + place.lives++),
       witness: this.#oversight,
-      die: () => {
-        this.#oversight.count("failed sync");
+      die: (why) => {
+        this.#oversight.count(why);
         this.#crash(number, "power cut", 500);
       },
+      count: (what) => this.#oversight.count(what),
       broke: (reason) => this.broke(reason),
     });
     const tick = () => {
@@ -494,6 +495,12 @@ class World implements Cluster, Stage {
       case "failing sync":
         this.#places[fault.node]!.machine.failSync();
         return true;
+      case "full disk": {
+        const { machine } = this.#places[fault.node]!;
+        machine.fill(fault.roomBytes);
+        this.after(fault.fullMs, () => machine.fill(Infinity));
+        return true;
+      }
       case "power loss":
         for (const number of this.#places.keys()) this.#crash(number, "power cut", fault.downMs);
         return true;
