@@ -103,12 +103,21 @@ export interface EventSink {
 export class Scan implements AsyncIterable<EventRecord> {
   constructor(
     readonly pages: () => AsyncIterable<EventRecord[]>,
-    /** The pages into a sink, of each its number of events: no object is made of any. A store may lack it. */
-    readonly pagesInto?: (sink: EventSink) => AsyncIterable<number>,
+    /** The pages into a sink, of each its number of events. A store that can makes no object of any. */
+    readonly pagesInto: (sink: EventSink) => AsyncIterable<number> = (sink) => recordsInto(sink, pages()),
   ) {}
 
   async *[Symbol.asyncIterator](): AsyncGenerator<EventRecord> {
     for await (const page of this.pages()) yield* page;
+  }
+}
+
+/** Pages of records into a sink, of each its number of events. */
+export async function* recordsInto(sink: EventSink, pages: AsyncIterable<EventRecord[]>): AsyncGenerator<number> {
+  for await (const page of pages) {
+    sink.begin();
+    for (const record of page) sink.takeRecord(record);
+    yield page.length;
   }
 }
 

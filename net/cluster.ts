@@ -32,6 +32,7 @@ import {
   type Freshness,
   type PartitionSelection,
   type ReadOptions,
+  recordsInto,
   requireStart,
   Scan,
   type Selection,
@@ -333,25 +334,17 @@ export class ClusterStore implements EventStore {
       return this.#isHere(partition, freshness) ||
         await this.#router.isLate(bucket, partition, freshness) === null;
     };
-    const elsewhere = (rest: ReadOptions, freshness: Freshness) =>
-      this.#pagesElsewhere(rest, freshness, what, number, head);
-    const instead = (rest: ReadOptions) => elsewhere(rest, INSTEAD);
+    const instead = (rest: ReadOptions) => this.#pagesElsewhere(rest, INSTEAD, what, number, head);
     const pages = async function* (this: ClusterStore) {
       this.#requireOpen();
-      if (!await isHere()) return yield* elsewhere(options, freshness);
+      if (!await isHere()) return yield* this.#pagesElsewhere(options, freshness, what, number, head);
       yield* this.#whileWhole(own.pages(), options, (page, rest) => restAfter(page, number, rest), instead);
     }.bind(this);
-    if (own.pagesInto === undefined || !this.#isHere(partition, freshness)) return new Scan(pages);
+    if (!this.#isHere(partition, freshness)) return new Scan(pages);
     return new Scan(
       pages,
       (sink) =>
-        this.#whileWhole(own.pagesInto!(sink), options, restAfterSome, async function* (rest) {
-          for await (const page of instead(rest)) {
-            sink.begin();
-            for (const record of page) sink.takeRecord(record);
-            yield page.length;
-          }
-        }),
+        this.#whileWhole(own.pagesInto(sink), options, restAfterSome, (rest) => recordsInto(sink, instead(rest))),
     );
   }
 

@@ -81,9 +81,8 @@ export async function answerScan(
     if (head) writeScanHead(reply, inRange > limit, limit);
   };
   const scan = read({ from: lowest, end, direction, limit });
-  const pages = scan.pagesInto?.(new PageWriter(reply, writeHead)) ?? writtenPages(scan, reply, writeHead);
   let left = limit;
-  for await (const count of pages) {
+  for await (const count of scan.pagesInto(new PageWriter(reply, writeHead))) {
     head = false;
     left -= count;
     if (left === 0) return;
@@ -114,14 +113,5 @@ class PageWriter implements EventSink {
 
   takeBack(): void {
     this.reply.cutTo(this.#began);
-  }
-}
-
-/** The same for a store that gives records. */
-async function* writtenPages(scan: Scan, reply: Encoder, writeHead: () => void): AsyncGenerator<number> {
-  for await (const page of scan.pages()) {
-    writeHead();
-    for (const record of page) writeRecord(reply, record);
-    yield page.length;
   }
 }
