@@ -7,6 +7,8 @@
  *     node 0  ──► proxy "0 to 1" ──►  node 1         from 0 to 1 go: what is sent into this proxy,
  *     node 0  ◄── proxy "1 to 0" ◄──  node 1                         and what comes back through this one
  *
+ * Or each node has a network namespace of its own, and what it sends is dropped by the kernel (namespaces.ts).
+ *
  * Only processes that were started here are ended, each by its own id.
  *
  * @module
@@ -17,6 +19,7 @@ import { identityIn } from "../net/libp2p_transport.ts";
 import { placeOf } from "../net/node_address.ts";
 import { readOptions } from "../options.ts";
 import { initCluster } from "../program/cluster_init.ts";
+import { hostOf, Namespaces, type Way } from "./namespaces.ts";
 import { serverCommand, type ServerOptions, ServerProcess } from "./server_process.ts";
 import { Direction, TcpProxy } from "./tcp_proxy.ts";
 
@@ -31,11 +34,15 @@ export interface ClusterProcessesOptions {
   flags?: string[];
   /** Nodes reach each other without proxies between them, for who measures: then nothing can be held, delayed or cut. */
   direct?: boolean;
+  /** Each node in a network namespace of its own, and the lines between them are the kernel's. */
+  namespaces?: boolean;
   /** Where the cluster's folder is made; among those of the system when left out. */
   dir?: string;
 }
 
 const HOST = "127.0.0.1";
+/** In namespaces, where each node is alone. */
+const PORTS = { node: 7400, client: 7401 };
 const FLAGS = ["--journal-size-bytes=1MiB"];
 
 /** A node and its process, which may come and go. */
@@ -46,7 +53,7 @@ export class NodeProcess {
     readonly index: number,
     readonly dir: string,
     readonly address: { hostname: string; port: number },
-    readonly options: Omit<ServerOptions, "folder" | "port">,
+    readonly options: Omit<ServerOptions, "folder" | "hostname" | "port">,
   ) {}
 
   /** The process, while there is one. */
@@ -62,7 +69,7 @@ export class NodeProcess {
   /** Starts it, and does not wait. */
   spawn(): ServerProcess {
     if (this.#process !== null) throw new Error(`Node ${this.index} runs as process ${this.#process.pid}`);
-    return this.#process = ServerProcess.spawn({ ...this.options, folder: this.dir, port: this.address.port });
+    return this.#process = ServerProcess.spawn({ ...this.options, folder: this.dir, ...this.address });
   }
 
   /** Starts it, and waits for its first answer to a client. */
@@ -121,29 +128,32 @@ export class ClusterProcesses implements AsyncDisposable {
     readonly nodes: readonly NodeProcess[],
     readonly folder: string,
     /** `[from][to]`; null for a node and itself. */
-    readonly directions: readonly (readonly (Direction | null)[])[],
+    readonly directions: readonly (readonly (Way | null)[])[],
     readonly proxies: readonly TcpProxy[],
+    readonly namespaces: Namespaces | null,
   ) {}
 
   /** Makes the folders of a cluster and the lines between its nodes, and starts none of them. */
   static async make(options: ClusterProcessesOptions = {}): Promise<ClusterProcesses> {
     const { nodes: count = 3, init = [], dir } = options;
+    const indexes = Array.from({ length: count }, (_, index) => index);
+    const namespaces = options.namespaces ? new Namespaces(count) : null;
     const folder = await Deno.makeTempDir({ prefix: "esker-cluster-", ...(dir !== undefined && { dir }) });
     // Until the proxies have theirs: else one of them might get one of these.
-    const held = holdPorts(2 * count);
+    const held = namespaces === null ? holdPorts(2 * count) : [];
     const ports = held.map(({ addr }) => addr.port);
-    const [nodePorts, clientPorts] = [ports.slice(0, count), ports.slice(count)];
-    const indexes = Array.from({ length: count }, (_, index) => index);
-    const directions = indexes.map((from) =>
-      indexes.map((to) => from === to || options.direct ? null : new Direction())
-    );
+    const place = (node: number, use: "node" | "client") =>
+      namespaces === null
+        ? { hostname: HOST, port: ports[use === "node" ? node : count + node]! }
+        : { hostname: hostOf(node), port: PORTS[use] };
+    const list = (use: "node" | "client") =>
+      indexes.map((node) => place(node, use)).map(({ hostname, port }) => `${hostname}:${port}`).join(",");
     const proxies: TcpProxy[] = [];
-    const list = (ports: number[]) => ports.map((port) => `${HOST}:${port}`).join(",");
     try {
       const reading = readOptions({
         args: [
-          ...["cluster", "init", `--dir=${folder}/nodes`, `--nodes=${list(nodePorts)}`],
-          ...[`--clients=${list(clientPorts)}`, ...init],
+          ...["cluster", "init", `--dir=${folder}/nodes`, `--nodes=${list("node")}`],
+          ...[`--clients=${list("client")}`, ...init],
         ],
         env: () => undefined,
         file: () => null,
@@ -151,26 +161,37 @@ export class ClusterProcesses implements AsyncDisposable {
       const { command, problems } = reading;
       if (command.name !== "cluster init" || problems.length > 0) throw new Error(problems.join("; "));
       const { folders } = await initCluster(command, reading.options, identityIn);
-      for (const [from, dir] of options.direct ? [] : folders.entries()) {
-        const config = readClusterConfig(systemDisk, dir)!;
-        const entries = config.nodes.map((entry, to) => {
-          if (to === from) return entry;
-          const target = { hostname: HOST, port: nodePorts[to]! };
-          const proxy = new TcpProxy(target, directions[from]![to]!, directions[to]![from]!);
-          proxies.push(proxy);
-          return { ...entry, addresses: [placeOf({ hostname: HOST, port: proxy.port })] };
-        });
-        Deno.writeTextFileSync(configPath(dir), clusterConfigText({ ...config, nodes: entries }));
+      let directions: (Way | null)[][];
+      if (namespaces !== null) {
+        directions = indexes.map((from) => indexes.map((to) => from === to ? null : namespaces.way(from, to)));
+      } else if (options.direct) {
+        directions = indexes.map(() => indexes.map(() => null));
+      } else {
+        const lines = indexes.map((from) => indexes.map((to) => from === to ? null : new Direction()));
+        directions = lines;
+        for (const [from, dir] of folders.entries()) {
+          const config = readClusterConfig(systemDisk, dir)!;
+          const entries = config.nodes.map((entry, to) => {
+            if (to === from) return entry;
+            const proxy = new TcpProxy(place(to, "node"), lines[from]![to]!, lines[to]![from]!);
+            proxies.push(proxy);
+            return { ...entry, addresses: [placeOf({ hostname: HOST, port: proxy.port })] };
+          });
+          Deno.writeTextFileSync(configPath(dir), clusterConfigText({ ...config, nodes: entries }));
+        }
       }
+      const program = options.command ?? serverCommand();
       const processes = folders.map((dir, index) =>
-        new NodeProcess(index, dir, { hostname: HOST, port: clientPorts[index]! }, {
-          command: options.command ?? serverCommand(),
-          flags: options.flags ?? FLAGS,
+        new NodeProcess(index, dir, place(index, "client"), {
+          command: [...namespaces?.commandAt(index) ?? [], ...program],
+          // Its network is reached by this process alone.
+          flags: [...options.flags ?? FLAGS, ...namespaces === null ? [] : ["--network-protected-mode=false"]],
         })
       );
-      return new ClusterProcesses(processes, folder, directions, proxies);
+      return new ClusterProcesses(processes, folder, directions, proxies, namespaces);
     } catch (error) {
       for (const proxy of proxies) await proxy[Symbol.asyncDispose]();
+      namespaces?.[Symbol.dispose]();
       await Deno.remove(folder, { recursive: true });
       throw error;
     } finally {
@@ -206,8 +227,8 @@ export class ClusterProcesses implements AsyncDisposable {
     return stranger;
   }
 
-  /** What `from` sends to `to`: `hold`, `letGo`, `delayMs`. */
-  direction(from: number, to: number): Direction {
+  /** What `from` sends to `to`. */
+  direction(from: number, to: number): Way {
     const direction = this.directions[from]?.[to];
     if (direction === null || direction === undefined) throw new Error(`There is no way from node ${from} to ${to}`);
     return direction;
@@ -218,17 +239,18 @@ export class ClusterProcesses implements AsyncDisposable {
     for (const direction of this.#across(nodes)) direction.hold();
   }
 
-  /** Lets everything pass again. What waited comes. */
+  /** Lets everything pass again. What proxies held comes; what the kernel dropped is sent again in a while. */
   heal(): void {
     for (const row of this.directions) for (const direction of row) direction?.letGo();
   }
 
-  /** Breaks every connection that there is. New ones can be made at once. */
+  /** Breaks every connection that there is, between proxies. New ones can be made at once. */
   sever(): void {
+    if (this.proxies.length === 0) throw new Error("There are no proxies");
     for (const proxy of this.proxies) proxy.sever();
   }
 
-  *#across(nodes: number[]): Generator<Direction> {
+  *#across(nodes: number[]): Generator<Way> {
     for (const [from, row] of this.directions.entries()) {
       for (const [to, direction] of row.entries()) {
         if (direction !== null && nodes.includes(from) !== nodes.includes(to)) yield direction;
@@ -239,6 +261,7 @@ export class ClusterProcesses implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const node of [...this.nodes, ...this.#strangers]) await node[Symbol.asyncDispose]();
     for (const proxy of this.proxies) await proxy[Symbol.asyncDispose]();
+    this.namespaces?.[Symbol.dispose]();
     await Deno.remove(this.folder, { recursive: true });
   }
 }

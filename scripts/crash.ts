@@ -14,12 +14,13 @@
  *
  *     deno task crash [--only NAME] [--server "COMMAND"] [--rounds N] [--clients N] [--acks N] [--seed N]
  *     deno task crash --cluster [--only NAME,NAME] [--server "COMMAND"] [--rounds N] [--seconds S] [--behind MIB] [--seed N]
+ *     unshare --net scripts/deno task crash:namespaces [the same]
  *
  * @module
  */
 import { parseArgs } from "node:util";
 import { Chance } from "../core/chance.ts";
-import { checkCluster, SCENARIOS } from "./crash_cluster.ts";
+import { checkCluster, scenariosFor } from "./crash_cluster.ts";
 import { checkDescriptors } from "./crash_descriptors.ts";
 import { checkFullDisk } from "./crash_full_disk.ts";
 import { checkKills } from "./crash_kill.ts";
@@ -38,6 +39,7 @@ if (import.meta.main) {
       clients: { type: "string", default: "20" },
       acks: { type: "string", default: "600" },
       cluster: { type: "boolean", default: false },
+      namespaces: { type: "boolean", default: false },
       seconds: { type: "string", default: "10" },
       behind: { type: "string", default: "64" },
       seed: { type: "string", default: String(Date.now() % 1_000_000) },
@@ -62,7 +64,7 @@ if (import.meta.main) {
     two: () => checkTwoProcesses(tally, command, chance()),
     files: () => checkDescriptors(tally, command, chance()),
   };
-  const known = values.cluster ? Object.keys(SCENARIOS) : Object.keys(checks);
+  const known = values.cluster ? scenariosFor(values.namespaces) : Object.keys(checks);
   const names = values.only?.split(",") ?? known;
   const unknown = names.find((name) => !known.includes(name));
   if (unknown !== undefined) {
@@ -72,7 +74,8 @@ if (import.meta.main) {
   console.log(`seed ${seed}`);
   if (values.cluster) {
     const behindBytes = Number(values.behind) * 2 ** 20;
-    await checkCluster(tally, names, { command, rounds, seconds: Number(values.seconds), behindBytes, seed });
+    const { namespaces, seconds } = values;
+    await checkCluster(tally, names, { command, rounds, seconds: Number(seconds), behindBytes, seed, namespaces });
   } else for (const name of names) await checks[name]!();
   Deno.exit(tally.end());
 }

@@ -6,6 +6,7 @@
  *     pause       SIGSTOP of a leader, until another one serves, and SIGCONT
  *     isolate     a leader that hears nobody and is heard by nobody, for `--seconds`
  *     asymmetric  a leader that is not heard by one; by nobody; that hears nobody
+ *     unplugged   the cable of a leader is pulled out, for `--seconds`: clients do not reach it either
  *     lost        messages that are lost in one direction: acknowledgements, and notes of what is committed
  *     behind      a replica that lacks `--behind` MiB
  *     wiped       a disk that was replaced
@@ -16,6 +17,9 @@
  *     rolling     each node is stopped and started again, and no append fails
  *     power       all are killed at once
  *     follow      five nodes, three replicas: followers at nodes without the partition, while leaders die
+ *
+ * With `--namespaces` each node has a network of its own, and the kernel drops what is cut (namespaces.ts). Without, the
+ * nodes are joined by proxies, which hold it.
  *
  * @module
  */
@@ -51,6 +55,8 @@ export interface ClusterCrash {
   seconds: number;
   behindBytes: number;
   seed: number;
+  /** Each node in a network namespace of its own. */
+  namespaces: boolean;
 }
 
 /** What a scenario works with. */
@@ -61,24 +67,37 @@ interface Run extends ClusterCrash {
   chance: Chance;
 }
 
-type Scenario = { options?: ClusterProcessesOptions; load?: Partial<LoadOptions>; body: (run: Run) => Promise<string> };
+interface Scenario {
+  options?: ClusterProcessesOptions;
+  load?: Partial<LoadOptions>;
+  /** It works with proxies, or without; with either when left out. */
+  lines?: "proxies" | "namespaces";
+  body(run: Run): Promise<string>;
+}
 
-export const SCENARIOS: Record<string, Scenario> = {
+const SCENARIOS: Record<string, Scenario> = {
   kill: { body: killLeaders },
   pause: { body: pauseLeader },
   isolate: { body: isolateLeader },
   asymmetric: { body: cutDirections },
-  lost: { body: loseMessages },
+  unplugged: { lines: "namespaces", body: unplugLeader },
+  lost: { lines: "proxies", body: loseMessages },
   behind: { body: fallBehind },
   wiped: { body: wipe },
   restored: { body: restore },
   two: { options: { nodes: 2 }, body: replaceOneOfTwo },
-  strangers: { body: strangers },
+  strangers: { lines: "proxies", body: strangers },
   large: { body: largeEvents },
   rolling: { body: restartAll },
   power: { body: killAll },
   follow: { options: { nodes: 5, init: ["--replication-factor=3"] }, load: { writers: 1 }, body: followOn },
 };
+
+/** What can be played with nodes in namespaces, or without. */
+export function scenariosFor(namespaces: boolean): string[] {
+  const other = namespaces ? "proxies" : "namespaces";
+  return Object.keys(SCENARIOS).filter((name) => SCENARIOS[name]!.lines !== other);
+}
 
 export async function checkCluster(tally: Tally, names: readonly string[], crash: ClusterCrash): Promise<void> {
   for (const name of names) await tally.check(`cluster, ${name}`, () => play(SCENARIOS[name]!, crash));
@@ -86,7 +105,11 @@ export async function checkCluster(tally: Tally, names: readonly string[], crash
 
 /** A scenario, from a new cluster to the judgement. */
 async function play({ options, load: asked, body }: Scenario, crash: ClusterCrash): Promise<string> {
-  await using cluster = await ClusterProcesses.start({ command: crash.command, ...options });
+  await using cluster = await ClusterProcesses.start({
+    command: crash.command,
+    namespaces: crash.namespaces,
+    ...options,
+  });
   using state = new ClusterState(cluster);
   const addresses = cluster.nodes.map(({ address }) => address);
   using load = new ClusterLoad({ addresses, seed: crash.seed, ...asked });
@@ -272,6 +295,20 @@ async function isolateLeader(run: Run): Promise<string> {
     );
   }
   return `a leader ${notes.join("; a leader ")}; ${countsText(load.counts)}`;
+}
+
+async function unplugLeader(run: Run): Promise<string> {
+  const { cluster, state, load, seconds } = run;
+  const { leader, others } = await leaderOf(run, 0);
+  const began = performance.now();
+  cluster.namespaces!.plug(leader, false);
+  const served = await servedAgain(run, 0, others[0]!);
+  await pass(Math.max(0, 1000 * seconds - (performance.now() - began)));
+  const outMs = performance.now() - began;
+  cluster.namespaces!.plug(leader, true);
+  const caughtUp = await state.caughtUp(leader, SETTLE_MS_MAX);
+  return `a leader unplugged for ${ms(outMs)}, served by others after ${ms(served)}, caught up ${ms(caughtUp)} after ` +
+    `it; ${countsText(load.counts)}`;
 }
 
 async function cutDirections(run: Run): Promise<string> {

@@ -3,7 +3,7 @@
  * gone when the test is over.
  *
  * The command is `--server "COMMAND"` of the script, else the environment variable `ESKER_SERVER`, else this checkout
- * as `deno task start` runs it. To it are added `serve -d FOLDER --client-address 127.0.0.1:PORT` and the flags of
+ * as `deno task start` runs it. To it are added `serve -d FOLDER --client-address HOST:PORT` and the flags of
  * the test.
  *
  * @module
@@ -44,6 +44,8 @@ export interface ServerOptions {
   command: string[];
   /** Kept when the server stops. Left out, a temporary folder is made, and removed with the server. */
   folder?: string;
+  /** 127.0.0.1 when left out. */
+  hostname?: string;
   /** A free one when left out. */
   port?: number;
   flags?: string[];
@@ -90,7 +92,7 @@ export class ServerProcess implements AsyncDisposable {
   /** Starts a server, and does not wait. */
   static spawn(options: ServerOptions): ServerProcess {
     const folder = options.folder ?? Deno.makeTempDirSync({ prefix: "esker-" });
-    const address = { hostname: "127.0.0.1", port: options.port ?? freePort() };
+    const address = { hostname: options.hostname ?? "127.0.0.1", port: options.port ?? freePort() };
     const [program, ...words] = options.command;
     const began = performance.now();
     const process = new Deno.Command(program!, {
