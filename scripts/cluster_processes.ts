@@ -261,6 +261,7 @@ export class ClusterProcesses implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const node of [...this.nodes, ...this.#strangers]) await node[Symbol.asyncDispose]();
     for (const proxy of this.proxies) await proxy[Symbol.asyncDispose]();
+    this.heal(); // The kernel's rules would hold for the next cluster as well.
     this.namespaces?.[Symbol.dispose]();
     await Deno.remove(this.folder, { recursive: true });
   }

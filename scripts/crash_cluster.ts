@@ -278,37 +278,40 @@ async function pauseLeader(run: Run): Promise<string> {
 // ---- Lines that fail -------------------------------------------------------------------------------------------------
 
 async function isolateLeader(run: Run): Promise<string> {
-  const { cluster, state, load, seconds } = run;
+  const { cluster, load, seconds } = run;
   const notes: string[] = [];
   for (const [bucket, secondsCut] of [1, seconds].entries()) {
-    const { leader, others } = await leaderOf(run, bucket);
-    const began = performance.now();
-    cluster.cutOff(leader);
-    const served = await servedAgain(run, bucket, others[0]!);
-    await pass(Math.max(0, 1000 * secondsCut - (performance.now() - began)));
-    const cutMs = performance.now() - began;
-    cluster.heal();
     notes.push(
-      `cut off for ${ms(cutMs)}, served by others after ${ms(served)}, caught up ${
-        ms(await state.caughtUp(leader, SETTLE_MS_MAX))
-      } after it`,
+      `cut off ${await outFor(secondsCut, run, bucket, (leader) => cluster.cutOff(leader), () => cluster.heal())}`,
     );
   }
   return `a leader ${notes.join("; a leader ")}; ${countsText(load.counts)}`;
 }
 
 async function unplugLeader(run: Run): Promise<string> {
-  const { cluster, state, load, seconds } = run;
-  const { leader, others } = await leaderOf(run, 0);
+  const { load, seconds } = run;
+  const namespaces = run.cluster.namespaces!;
+  const plug = (isIn: boolean) => (leader: number) => namespaces.plug(leader, isIn);
+  return `a leader unplugged ${await outFor(seconds, run, 0, plug(false), plug(true))}; ${countsText(load.counts)}`;
+}
+
+/** A bucket's leader is away for so many seconds, or until another one serves. */
+async function outFor(
+  seconds: number,
+  run: Run,
+  bucket: number,
+  out: (leader: number) => void,
+  back: (leader: number) => void,
+): Promise<string> {
+  const { leader, others } = await leaderOf(run, bucket);
   const began = performance.now();
-  cluster.namespaces!.plug(leader, false);
-  const served = await servedAgain(run, 0, others[0]!);
+  out(leader);
+  const served = await servedAgain(run, bucket, others[0]!);
   await pass(Math.max(0, 1000 * seconds - (performance.now() - began)));
   const outMs = performance.now() - began;
-  cluster.namespaces!.plug(leader, true);
-  const caughtUp = await state.caughtUp(leader, SETTLE_MS_MAX);
-  return `a leader unplugged for ${ms(outMs)}, served by others after ${ms(served)}, caught up ${ms(caughtUp)} after ` +
-    `it; ${countsText(load.counts)}`;
+  back(leader);
+  const caughtUp = await run.state.caughtUp(leader, SETTLE_MS_MAX);
+  return `for ${ms(outMs)}, served by others after ${ms(served)}, caught up ${ms(caughtUp)} after it`;
 }
 
 async function cutDirections(run: Run): Promise<string> {

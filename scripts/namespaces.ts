@@ -11,6 +11,7 @@
  *
  * @module
  */
+
 /** What goes in one direction, and can be stopped. */
 export interface Way {
   readonly isHeld: boolean;
@@ -22,7 +23,7 @@ export class Namespaces implements Disposable {
   readonly #names: string[] = [];
 
   /** @throws this process is not in a namespace of its own, or may not make any */
-  constructor(readonly count: number) {
+  constructor(count: number) {
     const links = run("ip", "-o", "link", "show").trim().split("\n").map((line) => line.split(":")[1]!.trim());
     const foreign = links.filter((name) => name !== "lo" && !/^esker\d+@/.test(name));
     if (foreign.length > 0) {
