@@ -311,11 +311,10 @@ export class AppendQueue {
           again.add(one); // After the one that waits for its index: who sent both expects them in that order.
           continue;
         }
+        let prevs: number[] | null;
         try {
-          this.#decide(one, batch);
+          prevs = this.#decide(one, batch);
         } catch (error) {
-          // A write that failed is no refusal: nobody can say what stands there now.
-          if (run.isRolling || error instanceof NoSpace) throw error;
           if (error instanceof IndexDamaged) {
             again.add(one);
             damaged.push({ bucket, error });
@@ -324,7 +323,10 @@ export class AppendQueue {
           } else {
             batch.held.push({ waiting: one, error: error as Error, end: bucket.log.end.logIndex });
           }
+          continue;
         }
+        // What fails in here is no refusal: nobody can say what stands there now.
+        if (prevs !== null) this.#accept(one, batch, prevs);
       }
       written = run.end(this.#committedWith(bucket));
     } catch (error) {
@@ -352,12 +354,17 @@ export class AppendQueue {
     this.#syncWanted = true;
   }
 
-  #decide(waiting: Append, batch: BucketBatch): void {
+  /**
+   * Gives an append its versions and its place in the partition. Nothing is written yet.
+   * @returns for each event, how many sequences before it the one before in its stream is; null when there is nothing to write
+   * @throws {Error} the append is refused
+   */
+  #decide(waiting: Append, batch: BucketBatch): number[] | null {
     const { bucket } = batch;
     const { transaction, partition } = waiting;
     const { events } = transaction;
     if (bucket.damage !== null) throw bucket.damage;
-    if (this.#isRetry(waiting, batch)) return;
+    if (this.#isRetry(waiting, batch)) return null;
 
     const { uncommitted } = bucket;
     const firstSequence = uncommitted.nextSequence(partition) ?? bucket.nextSequence(partition);
@@ -388,13 +395,12 @@ export class AppendQueue {
     this.#room.take(waiting.frameBytesBound);
     waiting.firstSequence = firstSequence;
     waiting.versions = versions;
-    this.#encode(waiting, batch, prevs);
-    batch.accepted.push(waiting);
-    uncommitted.pushOwn(waiting);
+    return prevs;
   }
 
-  /** Puts the frame at the end of the journal's batch, in a new segment if it does not fit the active one. */
-  #encode(append: Append, { bucket: { log }, run, term }: BucketBatch, prevs: number[]): void {
+  /** Puts the frame at the end of the journal's batch, in a new segment if it does not fit the active one. @throws {NoSpace} */
+  #accept(append: Append, batch: BucketBatch, prevs: number[]): void {
+    const { bucket: { log, uncommitted }, run, term } = batch;
     const { transaction, partition, firstSequence, versions } = append;
     const journal = this.#journal;
     for (;;) {
@@ -414,6 +420,8 @@ export class AppendQueue {
       append.logIndex = logIndex;
       append.segment = segment;
       append.offset = offset;
+      batch.accepted.push(append);
+      uncommitted.pushOwn(append);
       return;
     }
   }

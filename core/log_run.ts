@@ -18,7 +18,6 @@ export class LogRun {
   readonly #journalMark: { length: number; recordCount: number };
   /** Where in the segment the record begins that is being put together. */
   #recordOffset = 0;
-  #rolling = false;
   /** For a group that wants them: the frames, record by record. */
   readonly #written: WrittenFrames[] | null;
   #term = 0;
@@ -38,11 +37,6 @@ export class LogRun {
   /** Where the log ended before. */
   get from(): LogEnd {
     return this.#mark;
-  }
-
-  /** Whether the segment that comes next is being begun: an error in between is no refusal. */
-  get isRolling(): boolean {
-    return this.#rolling;
   }
 
   /**
@@ -106,13 +100,11 @@ export class LogRun {
   }
 
   #roll(): void {
-    this.#rolling = true;
     const bucket = this.#bucket;
     this.#endRecord(bucket.watermark.end.logIndex);
     const previous = bucket.log.mark();
     bucket.log.roll();
     bucket.rolled(previous);
     this.#begin();
-    this.#rolling = false;
   }
 }

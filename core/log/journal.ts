@@ -200,9 +200,8 @@ export class Journal {
     });
     await disk.syncFolder(folder);
     for (const file of files) {
-      if (file.size() >= options.fileBytes) continue;
       fill(file, file.size(), options.fileBytes);
-      await file.sync(); // Before a header says that it is so long.
+      await file.sync(); // Before a header says that it is so long: also one that a process lengthened, and was killed.
     }
     const journal = new Journal(options, buckets, files, recovered);
     // In both files: what the newest header knows of a loss must not go with that header.
@@ -380,9 +379,20 @@ export class Journal {
 
   /** Goes over to the other file, with nothing to redo: all segments are synced up to their ends. */
   async #beginSynced(): Promise<void> {
-    this.#current = 1 - this.#current;
+    const other = 1 - this.#current;
+    await this.#syncLength(other);
+    this.#current = other;
     this.#begin(this.#nextBatch, this.#buckets.ends());
     await this.#files[this.#current]!.sync();
+  }
+
+  /** Before a header says that a file is so long. What is put into the batch meanwhile may lengthen it again. */
+  async #syncLength(of: number): Promise<void> {
+    const file = this.#files[of]!;
+    for (let bytes = file.size(); bytes > this.#syncedBytes[of]!; bytes = file.size()) {
+      await file.sync();
+      this.#syncedBytes[of] = bytes;
+    }
   }
 
   async #changeFiles(): Promise<void> {
@@ -397,12 +407,7 @@ export class Journal {
     });
     const other = 1 - this.#current;
     this.#lengthen(padded(this.length));
-    while (this.#files[other]!.size() > this.#syncedBytes[other]!) {
-      // Before a header says that it is so long.
-      const bytes = this.#files[other]!.size();
-      await this.#files[other]!.sync();
-      this.#syncedBytes[other] = bytes;
-    }
+    await this.#syncLength(other);
     this.#current = other;
     this.#begin(redoFrom, ends);
     // By itself, before the first batch: until the header is durable, the batches that it no longer needs are needed.

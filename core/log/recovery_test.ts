@@ -3,6 +3,7 @@ import { type Database, type DatabaseOptions, openDatabase } from "../database.t
 import { amongTheDead } from "../life.ts";
 import { readMeta, saltOf } from "../meta.ts";
 import { SeededEnvironment } from "../seeded_environment.ts";
+import { DiskFull } from "../errors.ts";
 import { Chain } from "./format.ts";
 import { batchesIn, decodeJournalHeader, encodeJournalHeader, type JournalHeader } from "./journal_format.ts";
 import { MemoryDisk } from "./memory_disk.ts";
@@ -202,4 +203,52 @@ Deno.test("recovery: a power cut while the journal is lengthened for a large bat
         assert.notEqual(await again.streamVersion("s"), null);
       }
     }
+  }));
+
+const LARGE = { events: [{ streamId: "s", name: "E", payload: new Uint8Array(100_000) }] };
+
+/** A store whose journal was lengthened for a large batch as far as there was room, which was not far enough. */
+async function withHalfLengthenedJournal(disk: MemoryDisk): Promise<Database> {
+  const store = await open(disk, { segmentBytes: 200_000 });
+  await store.append({ events: [{ streamId: "s", name: "E" }] });
+  disk.capacityBytes = disk.usedBytes + 50_000;
+  await assert.rejects(store.append(LARGE), DiskFull);
+  return store;
+}
+
+Deno.test("recovery: a power cut while a store closes whose journal was lengthened in part is no damage", () =>
+  amongTheDead(async () => {
+    let cuts = 0;
+    for (let n = 1; n <= 20; n++) {
+      const disk = new MemoryDisk({ seed: n });
+      const store = await withHalfLengthenedJournal(disk);
+      disk.powerCutAt(disk.effects + n);
+      await untilGone(store.close());
+      if (!disk.isGone) break;
+      cuts++;
+      for (let seed = 0; seed < 60; seed++) {
+        const again = await open(disk.clone().afterPowerCut(seed), { segmentBytes: 200_000 });
+        assert.deepEqual(again.status().damage, [], `effect ${n}, seed ${seed}`);
+      }
+    }
+    assert.ok(cuts > 2, `${cuts} cuts`);
+  }));
+
+Deno.test("recovery: a power cut while a store opens whose journal a killed one lengthened in part is no damage", () =>
+  amongTheDead(async () => {
+    let cuts = 0;
+    for (let n = 1; n <= 20; n++) {
+      const first = new MemoryDisk({ seed: n });
+      await withHalfLengthenedJournal(first);
+      const disk = first.afterKill();
+      disk.powerCutAt(disk.effects + n);
+      await untilGone(open(disk, { segmentBytes: 200_000 }));
+      if (!disk.isGone) break;
+      cuts++;
+      for (let seed = 0; seed < 60; seed++) {
+        const again = await open(disk.clone().afterPowerCut(seed), { segmentBytes: 200_000 });
+        assert.deepEqual(again.status().damage, [], `effect ${n}, seed ${seed}`);
+      }
+    }
+    assert.ok(cuts > 2, `${cuts} cuts`);
   }));
