@@ -164,6 +164,24 @@ Deno.test("bucket: damage that sealing meets ends the appends, not the process",
   await store.close();
 });
 
+Deno.test("bucket: an index that was made again in part while a batch was on its way does not take the batch", async () => {
+  const { disk, ids } = await filled(20);
+  damageBlocks(disk, disk.files(segmentFolder(0)).find((path) => /piece-.*eidx/.test(path))!);
+  disk.flip(dataOf(0), 1000, 1);
+  const environment = new SeededEnvironment(3);
+  const store = await open(disk, { environment });
+  let isStored = false;
+  disk.hooks.slow = (path) => path.includes("/journal/") ? 2000 : 0;
+  const append = store.append({ events: [{ streamId: "new", name: "E" }] }).then(() => isStored = true);
+  await null; // It is put into a batch.
+  assert.equal(await store.event(ids[0]!).catch(nameOf), "Damaged");
+  assert.equal(isStored, false);
+  await append;
+  assert.deepEqual(environment.fatalReasons, []);
+  assert.equal(await store.streamVersion("new"), 0);
+  await store.close();
+});
+
 Deno.test("bucket: many readers who meet the same damaged index make it again once", async () => {
   const { disk, ids } = await filled(300);
   damageBlocks(disk, `${segmentFolder(0)}/index.eidx`);

@@ -587,6 +587,7 @@ async function makeFolder(disk: Disk, dir: string, environment: Environment, opt
   const ends = Array.from({ length: meta.bucketCount }, (_, bucket) => emptyLogEnd(bucket));
   const fileBytes = options.journalBytes ?? JOURNAL_BYTES;
   await Journal.create({ disk, folder: `${dir}/journal`, salt, fileBytes }, ends);
+  await disk.syncFolder(dir); // The journal's name must not be lost when that of the meta file is there.
   await writeMeta(disk, dir, meta);
   return meta;
 }

@@ -199,13 +199,16 @@ export class Journal {
       return disk.open(path, disk.exists(path) ? "write" : "create"); // Recovery has told what a missing one means.
     });
     await disk.syncFolder(folder);
-    for (const file of files) {
-      fill(file, file.size(), options.fileBytes);
-      await file.sync(); // Before a header says that it is so long: also one that a process lengthened, and was killed.
-    }
+    // A file that is shorter than it was tells of a loss: it is made longer when a header says so that is durable.
+    const isLost = buckets.ends().some(({ lost }) => lost);
+    if (!isLost) { for (const file of files) fill(file, file.size(), options.fileBytes); }
+    // Before a header says how long they are: also for what a process had lengthened that was killed.
+    for (const file of files) await file.sync();
     const journal = new Journal(options, buckets, files, recovered);
-    // In both files: what the newest header knows of a loss must not go with that header.
     await journal.#beginSynced();
+    for (const file of files) fill(file, file.size(), options.fileBytes);
+    for (const i of files.keys()) await journal.#syncLength(i);
+    // In both files: what the newest header knows of a loss must not go with that header.
     await journal.#beginSynced();
     if (options.hasReplicas) {
       journal.#cutNotes = await CutNotes.open(disk, folder, options.salt, recovered.buckets.length);

@@ -38,6 +38,28 @@ for (const name of ["a", "b"]) {
   });
 }
 
+for (const name of ["a", "b"]) {
+  Deno.test(`recovery: that journal file ${name} was missing is not forgotten, wherever the start that found it was cut off`, () =>
+    amongTheDead(async () => {
+      const first = new MemoryDisk();
+      const store = await open(first);
+      for (let i = 0; i < 4; i++) await store.append({ events: [{ streamId: `s${i}`, name: "E" }] });
+      const found = first.afterKill();
+      found.remove(`${DIR}/journal/${name}`);
+      await found.syncFolder(`${DIR}/journal`);
+      for (let n = 1;; n++) {
+        const disk = found.afterKill();
+        disk.powerCutAt(n);
+        await untilGone(open(disk));
+        if (!disk.isGone) return assert.ok(n > 8, `only ${n} effects`);
+        for (let seed = 0; seed < 20; seed++) {
+          const again = await open(disk.clone().afterPowerCut(seed));
+          assert.equal(again.status().damage.length, 2, `effect ${n}, seed ${seed}`);
+        }
+      }
+    }));
+}
+
 Deno.test("recovery: of two headers without a batch in between the later one knows how long the files are", async () => {
   let disk = new MemoryDisk();
   const store = await open(disk);
@@ -185,6 +207,20 @@ Deno.test("recovery: a process killed while it made the folder takes nothing wit
         const { events } = await store.append({ events: [{ streamId: "s", name: "E" }] });
         const again = await open(disk.afterPowerCut(seed));
         assert.notEqual(await again.event(events[0]!.eventId), null, `effect ${n}, seed ${seed}`);
+      }
+    }
+  }));
+
+Deno.test("recovery: a power cut while the folder is made leaves one that opens", () =>
+  amongTheDead(async () => {
+    for (let n = 1;; n++) {
+      const disk = new MemoryDisk();
+      disk.powerCutAt(n);
+      await untilGone(open(disk));
+      if (!disk.isGone) return assert.ok(n > 10, `only ${n} effects`);
+      for (let seed = 0; seed < 40; seed++) {
+        const again = await open(disk.clone().afterPowerCut(seed));
+        assert.deepEqual(again.status().damage, [], `effect ${n}, seed ${seed}`);
       }
     }
   }));

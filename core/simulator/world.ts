@@ -417,7 +417,7 @@ class World {
       this.#holdIndexes();
       return true;
     } catch (error) {
-      if (!this.#isGone() && !isOfTheDead(error)) throw error;
+      if (!this.#isGone() && !isOfTheDead(error) && !this.#isOfLostFile(error)) throw error;
       if (!this.#isGone()) await this.#recover([]); // It met an error of the disk: its process ends with it.
       return false;
     }
@@ -590,7 +590,8 @@ class World {
         this.over = true;
         return false;
       }
-      if (error instanceof NoSpace && disk.capacityBytes < Infinity) {
+      const foundNoRoom = error instanceof NoSpace || error instanceof Error && error.cause instanceof NoSpace;
+      if (foundNoRoom && disk.capacityBytes < Infinity) {
         // What a crash took away takes room to be made again. It is told, and the next try finds some.
         disk.capacityBytes = Infinity;
         return await this.#open();
@@ -663,15 +664,22 @@ class World {
     await this.#holdGiven();
   }
 
+  /**
+   * A file that was cut under a store has lost the room that it had on a disk which is full; and one that was removed cannot
+   * be opened again when the log goes back to it, because what came after found no room.
+   */
+  #isOfLostFile(error: unknown): boolean {
+    if (this.#faults.ofJournal === 0 && this.#faults.none) return false;
+    return error instanceof Deno.errors.NotFound || error instanceof NoSpace ||
+      error instanceof Error && error.cause instanceof NoSpace;
+  }
+
   /** A store asks for its end only when the disk failed it, and answers nothing from then on. */
   async #holdEnd(): Promise<void> {
     const [reason] = this.#environment.fatalReasons;
     if (reason === undefined) return;
-    // A file that was cut under a store has lost the room that it had on a disk which is full.
-    const isHit = this.#faults.ofJournal > 0 || !this.#faults.none;
-    const hasLostRoom = isHit && (reason instanceof NoSpace || reason.cause instanceof NoSpace);
     assert.ok(
-      hasLostRoom || isOfTheDisk(reason),
+      this.#isOfLostFile(reason) || isOfTheDisk(reason),
       `it asked for its end, though the disk did not fail it: ${reason.stack}`,
     );
     if (isOfSync(reason)) this.#faults.count("failing sync");
