@@ -31,7 +31,13 @@ type Shape = (typeof SHAPES)[number];
 
 const PAYLOAD = payloadOf(250);
 const STREAMS = 10_000;
-const LOADS = [
+interface Load {
+  clients: number;
+  requests: number;
+}
+/** Before what is measured: servers run for days, and by then all of their code is compiled. */
+const LONG_RUN: Load = { clients: 50, requests: 60_000 };
+const LOADS: Load[] = [
   { clients: 1, requests: 2000 },
   { clients: 50, requests: 30_000 },
   { clients: 200, requests: 40_000 },
@@ -88,9 +94,10 @@ async function measureAppends(
     const names = Array.from({ length: natsStreams }, (_, i) => `${where === "spread" ? "s" : "l"}${i}`);
     const natsLeaders: Address[] = [];
     for (const stream of nats === null ? [] : names) natsLeaders.push(await nats!.addStream(stream));
-    for (const { clients, requests } of LOADS) {
+    const turnsOf = ({ clients, requests }: Load) => {
       const sized = (share: number) => ({ clients, pipeline: 1, requests: scaled(bench, share * requests, clients) });
       const natsAt = where === "spread" ? nats?.addresses : natsLeaders;
+      const ours: Turn = (share) => countedEverywhere(everywhere, () => load(at, appendsTo(streams), sized(share)));
       const beside: { name: string; turn: Turn }[] = [{
         name: "one node",
         turn: (share) =>
@@ -101,10 +108,17 @@ async function measureAppends(
           countedNats(nats, names, () => load(natsAt!, publishes(names, STREAMS, PAYLOAD), sized(share)));
         beside.push({ name: "NATS", turn });
       }
+      return { ours, beside };
+    };
+    const long = turnsOf(LONG_RUN);
+    for (const turn of [long.ours, ...long.beside.map(({ turn }) => turn)]) await turn(1);
+    for (const sizes of LOADS) {
+      const { clients } = sizes;
+      const { ours, beside } = turnsOf(sizes);
       const [row] = await measure(bench, {
         name: `cluster, append ${where}, ${clients} clients, ${name}`,
         unit: "events/s",
-        ours: (share) => countedEverywhere(everywhere, () => load(at, appendsTo(streams), sized(share))),
+        ours,
         beside,
         ...(nats !== null && { note: ABOUT }),
       });
