@@ -104,7 +104,7 @@ function holdLog(bucket: ReplicatedBucket, log: MadeLog): void {
 
 // ---- Committed apart from durable ------------------------------------------------------------------------------------
 
-Deno.test("replicated: an append is neither readable nor answered before it is committed", async () => {
+Deno.test("H21, replicated: an append is neither readable nor answered before it is committed", async () => {
   const node = await Node.open(new MemoryDisk());
   const follower = await node.store.subscribe({ partitions: "all", from: 0 });
   const told = [0, 1, 2].map((i) => node.append(one(stream(0), { payload: `${i}` })));
@@ -125,6 +125,42 @@ Deno.test("replicated: an append is neither readable nor answered before it is c
   assert.equal(told[2]!.outcome, "stored at 2, versions 2");
   assert.equal((await follower.read(10)).length, 1);
   follower.close();
+  await node.store.close();
+});
+
+Deno.test("H11, H21, replicated: a transaction of several events is on a replica that catches up what it was, and seen whole", async () => {
+  const node = await Node.open(new MemoryDisk());
+  const [event] = one(stream(0)).events;
+  const told = [node.append({ events: [event!, event!, event!] }), node.append(one(stream(0)))];
+  await settled();
+  const copy = await Node.open(new MemoryDisk());
+  copy.bucket.append(node.bucket.read(0, 10_000));
+  await copy.synced();
+  assert.equal(copy.bucket.end, 2);
+  for (const { bucket, ids } of [node, copy].map((one) => ({ bucket: one.bucket, ids: () => one.ids(0) }))) {
+    assert.deepEqual(await ids(), []);
+    bucket.commitTo(1);
+    assert.equal((await ids()).length, 3);
+    bucket.commitTo(2);
+    assert.equal((await ids()).length, 4);
+  }
+  assert.deepEqual(told.map(({ outcome }) => outcome), ["stored at 0, versions 0,1,2", "stored at 3, versions 3"]);
+  assert.deepEqual(await read(copy.store.readPartition(0)), await read(node.store.readPartition(0)));
+  await node.store.close();
+  await copy.store.close();
+});
+
+Deno.test("H12, replicated: what is committed after the log rolled is answered and read, in whichever segment it is", async () => {
+  const node = await Node.open(new MemoryDisk());
+  const told = Array.from({ length: 12 }, () => node.append(one(stream(0), { payload: "x".repeat(300) })));
+  await settled();
+  assert.ok(node.store.status().segments > 4);
+  for (let i = 0; i < told.length; i++) {
+    assert.equal(told[i]!.outcome, null);
+    node.bucket.commitTo(i + 1);
+    assert.equal(told[i]!.outcome, `stored at ${i}, versions ${i}`);
+    assert.equal((await node.ids(0)).length, i + 1);
+  }
   await node.store.close();
 });
 

@@ -265,7 +265,7 @@ Deno.test("a node that answers with other events than were asked for is not beli
   assert.deepEqual(nodes.logged, ["A node has answered with other events"]);
 });
 
-Deno.test("what cannot be known is an error, and never null", async () => {
+Deno.test("H25: what cannot be known is an error, and never null", async () => {
   await using nodes = await Nodes.started();
   const { events, partition } = await nodes.stores[0]!.append(one(0));
   const { eventId } = events[0]!;
@@ -300,7 +300,7 @@ Deno.test("a node without a link to the leader reaches it over another one", asy
   assert.equal(await far.streamVersion(STREAMS[0]!, { fromLeader: true }), 2);
 });
 
-Deno.test("nodes that have lost the leader do not wait for each other to hand on to it", async () => {
+Deno.test("H16: nodes that have lost the leader do not hand appends on for ever, and do not wait for each other to do so", async () => {
   await using nodes = await Nodes.started({ commandMs: 10_000 });
   nodes.isolate(0);
   const { network, transports } = nodes;
@@ -393,7 +393,7 @@ Deno.test("a scan goes on at its position with another replica, and waits for on
   }
 });
 
-Deno.test("latest is what comes after the call, on a node that holds nothing of it too", async () => {
+Deno.test("H23: latest is what comes after the call, on a node that holds nothing of it too", async () => {
   await using nodes = await Nodes.started();
   for (let i = 0; i < 3; i++) await nodes.stores[0]!.append(one(0, "before"));
   const selections: Selection[] = [{ partitions: "all" }, { streams: STREAMS.map((streamId) => ({ streamId })) }];
@@ -614,7 +614,7 @@ function isSelected(
   return (partitions === "all" || partitions.includes(partition)) && sequence >= (from as number);
 }
 
-Deno.test("a subscriber misses nothing and sees nothing twice, whoever is gone, behind, or leads", async () => {
+Deno.test("H24: a subscriber misses nothing and sees nothing twice, whoever is gone, behind, or leads", async () => {
   for (let seed = 0; seed < 15; seed++) {
     try {
       await follow(seed);

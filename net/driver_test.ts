@@ -270,7 +270,7 @@ Deno.test("driver: a follower without room stops, begins anew when there is room
 });
 
 for (const whenFound of ["by its start", "while it runs"]) {
-  Deno.test(`driver: a follower whose log is damaged recovers under a new data id, found ${whenFound}`, async () => {
+  Deno.test(`H13, driver: a follower whose log is damaged recovers under a new data id, found ${whenFound}`, async () => {
     const nodes = await Nodes.start();
     for (const number of numbers(40)) await nodes.stored(number);
     await nodes.hold(numbers(40));
@@ -388,6 +388,26 @@ Deno.test("driver: two nodes go on when one is back, and not before", async () =
   await nodes.start(other);
   await nodes.until(() => told.outcome !== null);
   assert.equal(told.outcome, "stored at 1");
+  await nodes.hold(["0", "1"]);
+  await nodes.stopAll();
+});
+
+Deno.test("H19, driver: however much was refused for want of a majority, appends are taken when there is one", async () => {
+  const nodes = await Nodes.start({ ...SHAPE, nodeCount: 2, replicationFactor: 2 });
+  await nodes.stored("0");
+  const leader = nodes.leader!;
+  await nodes.stop(1 - leader);
+  await nodes.pass(5000);
+  const outcomes = new Set<string | null>();
+  for (let i = 0; i < 100; i++) {
+    const told = nodes.append(leader, "refused");
+    await nodes.pass(50);
+    outcomes.add(told.outcome);
+  }
+  assert.deepEqual([...outcomes], ["NotLeader"]); // It has stepped down: nobody leads.
+  await nodes.start(1 - leader);
+  await nodes.until(() => nodes.leader !== null);
+  await nodes.stored("1");
   await nodes.hold(["0", "1"]);
   await nodes.stopAll();
 });
