@@ -221,8 +221,12 @@ export class AppendRoute {
     this.#settled();
   }
 
-  /** Whether an error is all that there is to say. After an attempt of which nothing is known, only what was decided behind the ids is. */
+  /**
+   * Whether an error is all that there is to say. After an attempt of which nothing is known, only what was decided behind
+   * the ids is. What is said while one before it waits to be tried again may rest on that one's absence.
+   */
   #isFinal(append: Append, error: unknown): boolean {
+    if (this.#again.some(({ order }) => order < append.order)) return false;
     if (!append.mayBeStored) return true;
     if (append.mayReachAnyLeader) return false;
     return error instanceof WrongExpectedVersion || error instanceof DuplicateEventId;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { TooFewReplicas, TryAgain, WrongExpectedVersion } from "../core/errors.ts";
+import { DiskFull, TooFewReplicas, TryAgain, WrongExpectedVersion } from "../core/errors.ts";
 import type { Appended } from "../core/event.ts";
 import { Append, AppendRoute, type Outcome, type Target } from "./append_route.ts";
 
@@ -155,6 +155,24 @@ Deno.test("a failure is told when nothing can have been appended; else what a le
     assert.deepEqual(played.told, [told]);
     assert.ok(played.route.isEmpty);
   }
+});
+
+Deno.test("a refusal may rest on one before that was not taken: it is asked again after that one", () => {
+  const played = new Played();
+  played.add(2);
+  played.target = NEXT_LEADER;
+  played.answer(1, UNKNOWN);
+  played.answer(2, UNKNOWN);
+  played.takeSent();
+  played.answer(1, { kind: "refused", error: new DiskFull("no room") });
+  played.answer(2, WRONG_VERSION);
+  assert.deepEqual(played.told, []);
+  played.now = 200;
+  played.route.send();
+  assert.equal(played.takeSent(), "1@2/3 2@2/3");
+  played.answer(1, STORED);
+  played.answer(2, WRONG_VERSION);
+  assert.deepEqual(played.told, ["1 stored", "2 WrongExpectedVersion"]);
 });
 
 Deno.test("what went over another node and was not answered may reach any leader: then no refusal is the end", () => {
