@@ -137,12 +137,12 @@ Deno.test("H11, H21, replicated: a transaction of several events is on a replica
   copy.bucket.append(node.bucket.read(0, 10_000));
   await copy.synced();
   assert.equal(copy.bucket.end, 2);
-  for (const { bucket, ids } of [node, copy].map((one) => ({ bucket: one.bucket, ids: () => one.ids(0) }))) {
-    assert.deepEqual(await ids(), []);
-    bucket.commitTo(1);
-    assert.equal((await ids()).length, 3);
-    bucket.commitTo(2);
-    assert.equal((await ids()).length, 4);
+  for (const each of [node, copy]) {
+    assert.deepEqual(await each.ids(0), []);
+    each.bucket.commitTo(1);
+    assert.equal((await each.ids(0)).length, 3);
+    each.bucket.commitTo(2);
+    assert.equal((await each.ids(0)).length, 4);
   }
   assert.deepEqual(told.map(({ outcome }) => outcome), ["stored at 0, versions 0,1,2", "stored at 3, versions 3"]);
   assert.deepEqual(await read(copy.store.readPartition(0)), await read(node.store.readPartition(0)));

@@ -149,7 +149,7 @@ export class Journal {
     this.#options = options;
     this.#buckets = buckets;
     this.#files = files;
-    this.#syncedBytes = files.map((file) => file.size());
+    this.#syncedBytes = files.map(() => 0); // A process that was killed may have lengthened them.
     this.#current = recovered.lastFile;
     this.#nextBatch = recovered.lastBatch + 1;
     this.#lastHeader = recovered.lastHeader;
@@ -201,13 +201,13 @@ export class Journal {
     await disk.syncFolder(folder);
     // A file that is shorter than it was tells of a loss: it is made longer when a header says so that is durable.
     const isLost = buckets.ends().some(({ lost }) => lost);
-    if (!isLost) { for (const file of files) fill(file, file.size(), options.fileBytes); }
-    // Before a header says how long they are: also for what a process had lengthened that was killed.
-    for (const file of files) await file.sync();
+    const makeWhole = () => {
+      for (const file of files) fill(file, file.size(), options.fileBytes);
+    };
+    if (!isLost) makeWhole();
     const journal = new Journal(options, buckets, files, recovered);
     await journal.#beginSynced();
-    for (const file of files) fill(file, file.size(), options.fileBytes);
-    for (const i of files.keys()) await journal.#syncLength(i);
+    if (isLost) makeWhole();
     // In both files: what the newest header knows of a loss must not go with that header.
     await journal.#beginSynced();
     if (options.hasReplicas) {
@@ -382,9 +382,8 @@ export class Journal {
 
   /** Goes over to the other file, with nothing to redo: all segments are synced up to their ends. */
   async #beginSynced(): Promise<void> {
-    const other = 1 - this.#current;
-    await this.#syncLength(other);
-    this.#current = other;
+    for (const i of this.#files.keys()) await this.#syncLength(i);
+    this.#current = 1 - this.#current;
     this.#begin(this.#nextBatch, this.#buckets.ends());
     await this.#files[this.#current]!.sync();
   }

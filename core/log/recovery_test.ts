@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { type Database, type DatabaseOptions, openDatabase } from "../database.ts";
+import { DiskFull } from "../errors.ts";
 import { amongTheDead } from "../life.ts";
 import { readMeta, saltOf } from "../meta.ts";
 import { SeededEnvironment } from "../seeded_environment.ts";
-import { DiskFull } from "../errors.ts";
 import { Chain } from "./format.ts";
 import { batchesIn, decodeJournalHeader, encodeJournalHeader, type JournalHeader } from "./journal_format.ts";
 import { MemoryDisk } from "./memory_disk.ts";
@@ -20,6 +20,38 @@ async function untilGone(promise: Promise<unknown>): Promise<void> {
   let over = false;
   promise.then(() => over = true, () => over = true);
   for (let turns = 0; turns < 2000 && !over; turns++) await null;
+}
+
+/**
+ * Cuts the power at each effect of what is done to a disk, each time to another one, until it comes through. Returns how
+ * many times that was, with the last one.
+ */
+async function cutAtEachEffect(
+  make: (n: number) => MemoryDisk | Promise<MemoryDisk>,
+  act: (disk: MemoryDisk) => Promise<unknown>,
+  look: (disk: MemoryDisk, n: number) => Promise<void>,
+): Promise<number> {
+  for (let n = 1;; n++) {
+    const disk = await make(n);
+    disk.powerCutAt(disk.effects + n);
+    await untilGone(act(disk));
+    if (!disk.isGone) return n;
+    await look(disk, n);
+  }
+}
+
+/** Whatever a power cut leaves of a disk that is gone, a store opens on it and finds so many damaged buckets. */
+async function holdDamage(
+  disk: MemoryDisk,
+  n: number,
+  count: number,
+  seeds: number,
+  options?: Partial<DatabaseOptions>,
+) {
+  for (let seed = 0; seed < seeds; seed++) {
+    const again = await open(disk.clone().afterPowerCut(seed), options);
+    assert.equal(again.status().damage.length, count, `effect ${n}, seed ${seed}`);
+  }
 }
 
 for (const name of ["a", "b"]) {
@@ -47,16 +79,12 @@ for (const name of ["a", "b"]) {
       const found = first.afterKill();
       found.remove(`${DIR}/journal/${name}`);
       await found.syncFolder(`${DIR}/journal`);
-      for (let n = 1;; n++) {
-        const disk = found.afterKill();
-        disk.powerCutAt(n);
-        await untilGone(open(disk));
-        if (!disk.isGone) return assert.ok(n > 8, `only ${n} effects`);
-        for (let seed = 0; seed < 20; seed++) {
-          const again = await open(disk.clone().afterPowerCut(seed));
-          assert.equal(again.status().damage.length, 2, `effect ${n}, seed ${seed}`);
-        }
-      }
+      const effects = await cutAtEachEffect(
+        () => found.afterKill(),
+        (disk) => open(disk),
+        (disk, n) => holdDamage(disk, n, 2, 20),
+      );
+      assert.ok(effects > 8, `only ${effects} effects`);
     }));
 }
 
@@ -196,11 +224,7 @@ Deno.test("recovery: a close after a sync failed leaves all that was acknowledge
 
 Deno.test("recovery: a process killed while it made the folder takes nothing with it in a later power cut", () =>
   amongTheDead(async () => {
-    for (let n = 1;; n++) {
-      const first = new MemoryDisk();
-      first.powerCutAt(n);
-      await untilGone(open(first));
-      if (!first.isGone) return assert.ok(n > 10, `only ${n} effects`);
+    const effects = await cutAtEachEffect(() => new MemoryDisk(), (disk) => open(disk), async (first, n) => {
       for (let seed = 0; seed < 6; seed++) {
         const disk = first.afterKill();
         const store = await open(disk);
@@ -208,21 +232,16 @@ Deno.test("recovery: a process killed while it made the folder takes nothing wit
         const again = await open(disk.afterPowerCut(seed));
         assert.notEqual(await again.event(events[0]!.eventId), null, `effect ${n}, seed ${seed}`);
       }
-    }
+    });
+    assert.ok(effects > 10, `only ${effects} effects`);
   }));
 
 Deno.test("recovery: a power cut while the folder is made leaves one that opens", () =>
   amongTheDead(async () => {
-    for (let n = 1;; n++) {
-      const disk = new MemoryDisk();
-      disk.powerCutAt(n);
-      await untilGone(open(disk));
-      if (!disk.isGone) return assert.ok(n > 10, `only ${n} effects`);
-      for (let seed = 0; seed < 40; seed++) {
-        const again = await open(disk.clone().afterPowerCut(seed));
-        assert.deepEqual(again.status().damage, [], `effect ${n}, seed ${seed}`);
-      }
-    }
+    const effects = await cutAtEachEffect(() => new MemoryDisk(), (disk) =>
+      open(disk), (disk, n) =>
+      holdDamage(disk, n, 0, 40));
+    assert.ok(effects > 10, `only ${effects} effects`);
   }));
 
 Deno.test("recovery: a power cut while the journal is lengthened for a large batch is no damage", () =>
@@ -242,10 +261,11 @@ Deno.test("recovery: a power cut while the journal is lengthened for a large bat
   }));
 
 const LARGE = { events: [{ streamId: "s", name: "E", payload: new Uint8Array(100_000) }] };
+const FOR_LARGE = { segmentBytes: 200_000 };
 
 /** A store whose journal was lengthened for a large batch as far as there was room, which was not far enough. */
 async function withHalfLengthenedJournal(disk: MemoryDisk): Promise<Database> {
-  const store = await open(disk, { segmentBytes: 200_000 });
+  const store = await open(disk, FOR_LARGE);
   await store.append({ events: [{ streamId: "s", name: "E" }] });
   disk.capacityBytes = disk.usedBytes + 50_000;
   await assert.rejects(store.append(LARGE), DiskFull);
@@ -254,37 +274,29 @@ async function withHalfLengthenedJournal(disk: MemoryDisk): Promise<Database> {
 
 Deno.test("recovery: a power cut while a store closes whose journal was lengthened in part is no damage", () =>
   amongTheDead(async () => {
-    let cuts = 0;
-    for (let n = 1; n <= 20; n++) {
-      const disk = new MemoryDisk({ seed: n });
-      const store = await withHalfLengthenedJournal(disk);
-      disk.powerCutAt(disk.effects + n);
-      await untilGone(store.close());
-      if (!disk.isGone) break;
-      cuts++;
-      for (let seed = 0; seed < 60; seed++) {
-        const again = await open(disk.clone().afterPowerCut(seed), { segmentBytes: 200_000 });
-        assert.deepEqual(again.status().damage, [], `effect ${n}, seed ${seed}`);
-      }
-    }
-    assert.ok(cuts > 2, `${cuts} cuts`);
+    let store: Database;
+    const effects = await cutAtEachEffect(
+      async (seed) => {
+        const disk = new MemoryDisk({ seed });
+        store = await withHalfLengthenedJournal(disk);
+        return disk;
+      },
+      () => store.close(),
+      (disk, n) => holdDamage(disk, n, 0, 60, FOR_LARGE),
+    );
+    assert.ok(effects > 3, `only ${effects} effects`);
   }));
 
 Deno.test("recovery: a power cut while a store opens whose journal a killed one lengthened in part is no damage", () =>
   amongTheDead(async () => {
-    let cuts = 0;
-    for (let n = 1; n <= 20; n++) {
-      const first = new MemoryDisk({ seed: n });
-      await withHalfLengthenedJournal(first);
-      const disk = first.afterKill();
-      disk.powerCutAt(disk.effects + n);
-      await untilGone(open(disk, { segmentBytes: 200_000 }));
-      if (!disk.isGone) break;
-      cuts++;
-      for (let seed = 0; seed < 60; seed++) {
-        const again = await open(disk.clone().afterPowerCut(seed), { segmentBytes: 200_000 });
-        assert.deepEqual(again.status().damage, [], `effect ${n}, seed ${seed}`);
-      }
-    }
-    assert.ok(cuts > 2, `${cuts} cuts`);
+    const effects = await cutAtEachEffect(
+      async (seed) => {
+        const disk = new MemoryDisk({ seed });
+        await withHalfLengthenedJournal(disk);
+        return disk.afterKill();
+      },
+      (disk) => open(disk, FOR_LARGE),
+      (disk, n) => holdDamage(disk, n, 0, 60, FOR_LARGE),
+    );
+    assert.ok(effects > 3, `only ${effects} effects`);
   }));

@@ -590,8 +590,7 @@ class World {
         this.over = true;
         return false;
       }
-      const foundNoRoom = error instanceof NoSpace || error instanceof Error && error.cause instanceof NoSpace;
-      if (foundNoRoom && disk.capacityBytes < Infinity) {
+      if (isOfNoSpace(error) && disk.capacityBytes < Infinity) {
         // What a crash took away takes room to be made again. It is told, and the next try finds some.
         disk.capacityBytes = Infinity;
         return await this.#open();
@@ -670,8 +669,7 @@ class World {
    */
   #isOfLostFile(error: unknown): boolean {
     if (this.#faults.ofJournal === 0 && this.#faults.none) return false;
-    return error instanceof Deno.errors.NotFound || error instanceof NoSpace ||
-      error instanceof Error && error.cause instanceof NoSpace;
+    return error instanceof Deno.errors.NotFound || isOfNoSpace(error);
   }
 
   /** A store asks for its end only when the disk failed it, and answers nothing from then on. */
@@ -890,4 +888,8 @@ class World {
   #note(line: string): void {
     this.#trace.push(line);
   }
+}
+
+function isOfNoSpace(error: unknown): boolean {
+  return error instanceof NoSpace || error instanceof Error && error.cause instanceof NoSpace;
 }
